@@ -1,0 +1,228 @@
+"""The one configuration tree of the running system: the only home of defaults.
+
+Every leaf is a bool, int, float, str or a tuple of str, so that each maps one to one to a ROS parameter (nesting
+becomes dots) and to a command-line flag. YAML and launch files hold overrides only. Training and the synthetic world
+keep their own trees beside their code, made with the same `option` and checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Iterator, TypeVar
+
+Leaf = bool | int | float | str | tuple[str, ...]
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A setting that does not fit: says what was expected, what came, and why it matters."""
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    live: bool = False,
+    unit: str = "",
+) -> Any:
+    """Declare a leaf: its default, what it does, what it admits, and whether it may change while running."""
+    metadata = dict(description=description, choices=choices, minimum=minimum, maximum=maximum, live=live, unit=unit)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A leaf of a configuration tree, seen from outside."""
+
+    name: str
+    """dotted path"""
+    default: Leaf
+    description: str
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    live: bool
+    unit: str
+
+    def check(self, value: Any) -> Leaf:
+        """Return the value in the type of the default; ConfigError says what was expected and what came."""
+        kind = type(self.default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            value = tuple(value)
+        if type(value) is not kind:
+            expected = "list of strings" if kind is tuple else kind.__name__
+            raise ConfigError(f"{self.name}: expected {expected}, got {type(value).__name__} {value!r}")
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.name}: expected one of {', '.join(self.choices)}, got '{value}'")
+        low, high = self.minimum, self.maximum
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            bounds = f"{'' if low is None else f'{low:g} <= '}value{'' if high is None else f' <= {high:g}'}"
+            raise ConfigError(f"{self.name}: expected {bounds} {self.unit}".rstrip() + f", got {value!r}")
+        return value
+
+
+def options(tree: Any, prefix: str = "") -> Iterator[Option]:
+    """Yield every leaf of a configuration (class or instance) in order; defaults are those of the instance."""
+    instance = tree() if isinstance(tree, type) else tree
+    for item in dataclasses.fields(instance):
+        value = getattr(instance, item.name)
+        name = prefix + item.name
+        if dataclasses.is_dataclass(value):
+            yield from options(value, name + ".")
+        else:
+            yield Option(name, value, **item.metadata)
+
+
+def replace(tree: T, overrides: dict[str, Any]) -> T:
+    """Return the tree with dotted overrides applied and every check run; ConfigError for an unknown name."""
+    known = {item.name: item for item in options(tree)}
+    for name, value in overrides.items():
+        if name not in known:
+            raise ConfigError(f"{name}: no such setting; there are {', '.join(known)}")
+        tree = _replace_leaf(tree, name.split("."), known[name].check(value))
+    return _rebuild(tree)
+
+
+def _replace_leaf(tree: T, path: list[str], value: Leaf) -> T:
+    head, *rest = path
+    if rest:
+        value = _replace_leaf(getattr(tree, head), rest, value)
+    # Cross-field checks wait until every override is in: see _rebuild.
+    copy = object.__new__(type(tree))
+    for item in dataclasses.fields(tree):
+        object.__setattr__(copy, item.name, value if item.name == head else getattr(tree, item.name))
+    return copy
+
+
+def _rebuild(tree: T) -> T:
+    """Construct the tree anew, so that every __post_init__ sees its final neighbours."""
+    values = {item.name: getattr(tree, item.name) for item in dataclasses.fields(tree)}
+    return type(tree)(**{k: _rebuild(v) if dataclasses.is_dataclass(v) else v for k, v in values.items()})
+
+
+def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested dictionaries, as YAML gives them, into dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + str(key)] = value
+    return flat
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    topics: tuple[str, ...] = option(
+        ("image_raw",), "Image topics, one for each camera of the rig, in its order. Names may be relative."
+    )
+    transport: str = option(
+        "auto",
+        "raw: sensor_msgs/Image. compressed: sensor_msgs/CompressedImage. auto: by the type found on the topic.",
+        choices=("auto", "raw", "compressed"),
+    )
+    calibration: str = option(
+        "", "Calibration file of the rig. Empty: sensor_msgs/CameraInfo beside each image topic (camera_info)."
+    )
+    sync_tolerance_s: float = option(
+        0.005, "Images of different cameras this close in time form one frame.", minimum=0.0, maximum=1.0, unit="s"
+    )
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    name: str = option("egoposeformer_v2", "Network that estimates the pose.", choices=("egoposeformer_v2",))
+    checkpoint: str = option("", "Checkpoint file. Empty: the one that ships for this network and number of views.")
+    allow_untrained: bool = option(False, "Run with random weights when no checkpoint is given: for testing only.")
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    device: str = option("auto", "auto, cpu, cuda or cuda:N. auto takes CUDA where there is one.")
+    require_gpu: bool = option(False, "Refuse to run on the CPU.")
+    precision: str = option(
+        "auto", "auto: bf16 on CUDA, fp32 on the CPU.", choices=("auto", "fp32", "bf16", "fp16")
+    )
+    threads: int = option(0, "CPU threads of the network, 0 for torch's own choice.", minimum=0, maximum=256)
+
+    def __post_init__(self) -> None:
+        kind, _, number = self.device.partition(":")
+        if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
+            raise ConfigError(f"runtime.device: expected auto, cpu, cuda or cuda:N, got '{self.device}'")
+        if self.require_gpu and self.device == "cpu":
+            raise ConfigError("runtime.require_gpu: expected runtime.device auto or cuda with it, got 'cpu'")
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    max_gap_s: float = option(
+        0.5, "A longer gap between frames empties the window.", minimum=0.01, maximum=60.0, live=True, unit="s"
+    )
+    max_pending: int = option(
+        8,
+        "Frames that arrived during an inference and are encoded together with the next; older ones are dropped.",
+        minimum=1,
+        maximum=64,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class HeadPoseConfig:
+    source: str = option(
+        "none",
+        "Where the head pose comes from: a nav_msgs/Odometry, geometry_msgs/PoseStamped or "
+        "geometry_msgs/PoseWithCovarianceStamped topic, or TF.",
+        choices=("none", "odometry", "pose", "pose_with_covariance", "tf"),
+    )
+    topic: str = option("head_pose", "Topic of the head pose, unless the source is tf.")
+    global_frame: str = option("", "Global frame. Empty: frame_id of the head pose; with tf, 'map'.")
+    head_frame: str = option("head", "Frame whose pose TF is asked for, and the parent of the cameras' extrinsics.")
+    max_age_s: float = option(
+        0.1, "Neighbouring head poses further apart than this are not interpolated.", minimum=0.0, maximum=10.0,
+        live=True, unit="s",
+    )
+
+
+@dataclass(frozen=True)
+class ImuConfig:
+    enabled: bool = option(False, "Subscribe to an IMU.")
+    topic: str = option("imu", "sensor_msgs/Imu topic.")
+
+
+@dataclass(frozen=True)
+class TfConfig:
+    enabled: bool = option(True, "Publish every joint as a TF frame below the first camera's optical frame.", live=True)
+    prefix: str = option("wearer/", "Prefix of the joints' frames.")
+    rate_hz: float = option(30.0, "Upper limit of the TF rate.", minimum=0.1, maximum=1000.0, live=True, unit="Hz")
+
+
+@dataclass(frozen=True)
+class MarkerConfig:
+    enabled: bool = option(True, "Publish RViz markers.", live=True)
+    lifetime_s: float = option(0.5, "Lifetime of a marker.", minimum=0.0, maximum=60.0, live=True, unit="s")
+    ellipsoid_sigma: float = option(
+        2.0, "Half axes of the uncertainty ellipsoids, in standard deviations.", minimum=0.1, maximum=10.0, live=True
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a running estimator can be told."""
+
+    camera: CameraConfig = CameraConfig()
+    network: NetworkConfig = NetworkConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    window: WindowConfig = WindowConfig()
+    head_pose: HeadPoseConfig = HeadPoseConfig()
+    imu: ImuConfig = ImuConfig()
+    tf: TfConfig = TfConfig()
+    markers: MarkerConfig = MarkerConfig()
+    diagnostics_period_s: float = option(1.0, "Period of the diagnostics.", minimum=0.1, maximum=60.0, unit="s")
+    autostart: bool = option(True, "Configure and activate at start, without a lifecycle manager.")

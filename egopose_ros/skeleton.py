@@ -1,0 +1,173 @@
+"""Every skeleton of the field: names, parents, mirrors, and the maps between them. The only home of joint numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Joint names and topology."""
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    """index of each joint's parent, -1 for a root"""
+
+    @property
+    def size(self) -> int:
+        return len(self.joints)
+
+    @property
+    def mirror(self) -> tuple[int, ...]:
+        """Index of each joint's left-right counterpart, its own on the midline."""
+        return tuple(self.joints.index(_swap_side(joint)) for joint in self.joints)
+
+    @property
+    def bones(self) -> tuple[tuple[int, int], ...]:
+        """(parent, child) of every bone."""
+        return tuple((parent, child) for child, parent in enumerate(self.parents) if parent >= 0)
+
+    def index(self, joint: str) -> int:
+        """Return the number of a joint; ValueError names the joints there are."""
+        if joint not in self.joints:
+            raise ValueError(f"skeleton {self.name} has no joint '{joint}'; it has {', '.join(self.joints)}")
+        return self.joints.index(joint)
+
+
+def _swap_side(joint: str) -> str:
+    if joint.startswith("left_"):
+        return "right_" + joint[len("left_") :]
+    if joint.startswith("right_"):
+        return "left_" + joint[len("right_") :]
+    return joint
+
+
+def _tree(name: str, *rows: str) -> Skeleton:
+    """Build a skeleton from 'joint parent' rows; 'joint -' is a root."""
+    pairs = [row.split() for row in rows]
+    joints = tuple(joint for joint, _ in pairs)
+    parents = tuple(-1 if parent == "-" else joints.index(parent) for _, parent in pairs)
+    return Skeleton(name, joints, parents)
+
+
+def _sided(*rows: str, order: tuple[str, ...] = ("left", "right")) -> tuple[str, ...]:
+    """Write rows once a side: '*' becomes 'left_' in all of them, then 'right_'."""
+    return tuple(row.replace("*", side + "_") for side in order for row in rows)
+
+
+SMPL22 = _tree(
+    "smpl22",
+    "pelvis -",
+    "left_hip pelvis",
+    "right_hip pelvis",
+    "spine1 pelvis",
+    "left_knee left_hip",
+    "right_knee right_hip",
+    "spine2 spine1",
+    "left_ankle left_knee",
+    "right_ankle right_knee",
+    "spine3 spine2",
+    "left_foot left_ankle",
+    "right_foot right_ankle",
+    "neck spine3",
+    "left_collar spine3",
+    "right_collar spine3",
+    "head neck",
+    "left_shoulder left_collar",
+    "right_shoulder right_collar",
+    "left_elbow left_shoulder",
+    "right_elbow right_shoulder",
+    "left_wrist left_elbow",
+    "right_wrist right_elbow",
+)
+"""The skeleton of the project's own networks; 'foot' is the ball of the foot (toe base)."""
+
+MPI15 = _tree(
+    "mpi15",
+    "neck -",
+    "right_shoulder neck",
+    "right_elbow right_shoulder",
+    "right_wrist right_elbow",
+    "left_shoulder neck",
+    "left_elbow left_shoulder",
+    "left_wrist left_elbow",
+    "right_hip right_shoulder",
+    "right_knee right_hip",
+    "right_ankle right_knee",
+    "right_foot right_ankle",
+    "left_hip left_shoulder",
+    "left_knee left_hip",
+    "left_ankle left_knee",
+    "left_foot left_ankle",
+)
+
+_UNREALEGO = (
+    "head -",
+    "neck head",
+    "left_shoulder neck",
+    "right_shoulder neck",
+    "left_elbow left_shoulder",
+    "right_elbow right_shoulder",
+    "left_wrist left_elbow",
+    "right_wrist right_elbow",
+    "left_hip left_shoulder",
+    "right_hip right_shoulder",
+    "left_knee left_hip",
+    "right_knee right_hip",
+    "left_ankle left_knee",
+    "right_ankle right_knee",
+    "left_foot left_ankle",
+    "right_foot right_ankle",
+)
+UNREALEGO16 = _tree("unrealego16", *_UNREALEGO)
+"""upperarm, lowerarm, hand, thigh, calf, foot, ball are shoulder, elbow, wrist, hip, knee, ankle, foot here."""
+
+UNREALEGO2_16 = _tree(
+    "unrealego2_16",
+    "head -",
+    "neck head",
+    *_sided("*shoulder neck", "*elbow *shoulder", "*wrist *elbow"),
+    *_sided("*hip *shoulder", "*knee *hip", "*ankle *knee", "*foot *ankle"),
+)
+
+EGOCAP18 = _tree(
+    "egocap18",
+    "camera -",
+    "neck camera",
+    *_sided("*shoulder neck", "*elbow *shoulder", "*wrist *elbow", "*finger *wrist"),
+    *_sided("*hip *shoulder", "*knee *hip", "*ankle *knee", "*foot *ankle"),
+)
+"""'camera' is the head-mounted camera itself and is not evaluated; 'foot' is the toe."""
+
+EGOBODY3M26 = _tree(
+    "egobody3m26",
+    "head neck",
+    *_sided("*collar spine3", "*shoulder *collar", "*elbow *shoulder", "*wrist *elbow"),
+    "neck spine3",
+    "pelvis -",
+    "spine1 pelvis",
+    "spine2 spine1",
+    "spine3 spine2",
+    *_sided(
+        "*hip pelvis",
+        "*knee *hip",
+        "*foot_twist *knee",
+        "*talocrural *foot_twist",
+        "*subtalar *talocrural",
+        "*transversetarsal *subtalar",
+        order=("right", "left"),
+    ),
+)
+"""l_shoulder, l_arm, l_forearm, l_wrist are collar, shoulder, elbow, wrist here; foot_twist equals talocrural."""
+
+SKELETONS = {s.name: s for s in (SMPL22, MPI15, UNREALEGO16, UNREALEGO2_16, EGOCAP18, EGOBODY3M26)}
+
+
+def skeleton(name: str) -> Skeleton:
+    """Return a skeleton by name; ValueError names those there are."""
+    if name not in SKELETONS:
+        raise ValueError(f"unknown skeleton '{name}'; expected one of {', '.join(SKELETONS)}")
+    return SKELETONS[name]
