@@ -7,9 +7,14 @@ z forward; head and world frames are x forward, y left, z up. Metres, radians, i
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from egopose_ros.camera.rig import Rig
 
 
 @dataclass(frozen=True)
@@ -66,21 +71,38 @@ class BodyPose:
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording with ground truth: what data set readers, the synthetic world and labelled bags all give."""
+    """A recording with ground truth: what data set readers, synthetic clips and labelled bags all give."""
 
     name: str
     stamps_ns: np.ndarray
     """(T,) int64, strictly increasing"""
+    images: Sequence[tuple[np.ndarray, ...]]
+    """T frames of V images as in `Frame`, each read when it is indexed"""
     skeleton: str
     """a name in `skeleton.SKELETONS`"""
-    joints_camera: np.ndarray
-    """(T, J, 3) float32 [m], optical frame of the first camera; NaN where a joint has no truth"""
+    joints: np.ndarray
+    """(T, J, 3) float32 [m]; NaN where a joint has no truth"""
+    frame: str
+    """frame of the joints: camera (optical, of the first camera), head, pelvis (camera axes, root at the hips) or world"""
+    rig: Rig | None = None
+    """calibrated cameras, None where the recording brings none"""
+    joints_px: np.ndarray | None = None
+    """(T, V, J, 2) float32, truth in the images; NaN where there is none"""
     visible: np.ndarray | None = None
-    """(T, J) uint8, values of `Visibility`; None where unknown"""
-    T_world_camera: np.ndarray | None = None
+    """(T, V, J) uint8, values of `Visibility`; None where unknown"""
+    T_world_head: np.ndarray | None = None
     """(T, 4, 4) float64"""
     action: tuple[str, ...] | None = None
     """T action labels"""
+
+    def __post_init__(self) -> None:
+        length = len(self.stamps_ns)
+        for field in ("images", "joints", "joints_px", "visible", "T_world_head", "action"):
+            value = getattr(self, field)
+            if value is not None and len(value) != length:
+                raise ValueError(f"clip {self.name}: expected {length} frames of {field}, got {len(value)}")
+        if np.any(np.diff(self.stamps_ns) <= 0):
+            raise ValueError(f"clip {self.name}: expected strictly increasing stamps")
 
 
 class Visibility(enum.IntEnum):
