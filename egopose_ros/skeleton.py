@@ -171,3 +171,72 @@ def skeleton(name: str) -> Skeleton:
     if name not in SKELETONS:
         raise ValueError(f"unknown skeleton '{name}'; expected one of {', '.join(SKELETONS)}")
     return SKELETONS[name]
+
+
+_BETWEEN: dict[str, tuple[tuple[str, float], ...]] = {
+    "pelvis": (("left_hip", 0.5), ("right_hip", 0.5)),
+    "neck": (("left_shoulder", 0.5), ("right_shoulder", 0.5)),
+    "spine1": (("pelvis", 0.75), ("neck", 0.25)),
+    "spine2": (("pelvis", 0.5), ("neck", 0.5)),
+    "spine3": (("pelvis", 0.25), ("neck", 0.75)),
+    "*collar": (("neck", 0.75), ("*shoulder", 0.25)),
+    "*ankle": (("*talocrural", 1.0),),
+    "*foot": (("*transversetarsal", 1.0),),
+    "*foot_twist": (("*ankle", 1.0),),
+    "*talocrural": (("*ankle", 1.0),),
+    "*subtalar": (("*ankle", 1.0),),
+    "*transversetarsal": (("*foot", 1.0),),
+}
+"""target joint -> weighted joints it is interpolated from where the source skeleton lacks it; '*' is either side.
+
+The foot of EgoBody3M differs in kind: talocrural is the ankle, transversetarsal lies between it and the ball of the
+foot, which stands in for it."""
+
+
+@dataclass(frozen=True)
+class SkeletonMap:
+    """How the joints of one skeleton follow from another's."""
+
+    weights: np.ndarray
+    """(J_target, J_source) float64, rows sum to one, zero rows where a joint cannot be had"""
+    interpolated: tuple[str, ...]
+    """target joints that no source joint equals by name"""
+    missing: tuple[str, ...]
+    """target joints that cannot be had"""
+
+    def __call__(self, joints: np.ndarray) -> np.ndarray:
+        """Map joints (..., J_source, 3) to (..., J_target, 3), NaN where a joint cannot be had."""
+        mapped = np.einsum("ts,...sc->...tc", self.weights, np.nan_to_num(joints))
+        unknown = np.isnan(joints).any(-1).astype(np.float64)  # (..., J_source)
+        tainted = np.einsum("ts,...s->...t", (self.weights > 0).astype(np.float64), unknown) > 0
+        tainted |= self.weights.sum(-1) == 0
+        return np.where(tainted[..., None], np.nan, mapped).astype(joints.dtype)
+
+
+def skeleton_map(source: str, target: str) -> SkeletonMap:
+    """Return the map between two skeletons: equal names first, then the interpolations of the table above."""
+    origin, goal = skeleton(source), skeleton(target)
+    weights = np.zeros((goal.size, origin.size))
+    for row, joint in enumerate(goal.joints):
+        for name, weight in _resolve(joint, origin, frozenset()).items():
+            weights[row, origin.index(name)] += weight
+    missing = tuple(joint for joint, row in zip(goal.joints, weights) if not row.any())
+    interpolated = tuple(j for j in goal.joints if j not in origin.joints and j not in missing)
+    return SkeletonMap(weights, interpolated, missing)
+
+
+def _resolve(joint: str, origin: Skeleton, pending: frozenset[str]) -> dict[str, float]:
+    """Express a joint by weighted joints of the source; empty where that cannot be done."""
+    if joint in origin.joints:
+        return {joint: 1.0}
+    side = next((s for s in ("left_", "right_") if joint.startswith(s)), "")
+    rule = _BETWEEN.get("*" + joint[len(side) :] if side else joint, ())
+    total: dict[str, float] = {}
+    for part, weight in rule:
+        name = part.replace("*", side)
+        found = {} if name in pending else _resolve(name, origin, pending | {joint})
+        if not found:
+            return {}
+        for source, share in found.items():
+            total[source] = total.get(source, 0.0) + weight * share
+    return total

@@ -83,7 +83,7 @@ class Clip:
     joints: np.ndarray
     """(T, J, 3) float32 [m]; NaN where a joint has no truth"""
     frame: str
-    """frame of the joints: camera (optical, of the first camera), head, pelvis (camera axes, root at the hips) or world"""
+    """of the joints: camera (optical, of the first camera), device (as the data set defines it), pelvis or world"""
     rig: Rig | None = None
     """calibrated cameras, None where the recording brings none"""
     joints_px: np.ndarray | None = None
