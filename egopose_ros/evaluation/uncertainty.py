@@ -1,0 +1,54 @@
+"""Is the predicted uncertainty true? Expected against observed coverage of confidence regions, and sharpness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How often the truth lay inside the predicted region of each level."""
+
+    levels: tuple[float, ...]
+    observed: tuple[float, ...]
+    sharpness: float
+    """mean predicted standard deviation of a coordinate [m]: smaller is better at equal calibration"""
+    count: int
+    """joints that the fractions are over"""
+
+    @property
+    def error(self) -> float:
+        """Mean absolute difference between expected and observed coverage."""
+        return float(np.mean(np.abs(np.subtract(self.levels, self.observed))))
+
+
+def calibration(
+    error: np.ndarray,
+    covariance: np.ndarray,
+    degrees_of_freedom: float | None = None,
+    levels: tuple[float, ...] = LEVELS,
+) -> Calibration:
+    """Measure errors (..., 3) against covariances (..., 3, 3) [m^2] of a Gaussian, or of a Student t with > 2 degrees.
+
+    The squared Mahalanobis distance follows chi^2 with 3 degrees, or 3 F(3, nu) in the scale matrix (nu - 2)/nu cov.
+    Joints with a NaN are left out; ValueError where none is left.
+    """
+    error, covariance = error.reshape(-1, 3), covariance.reshape(-1, 3, 3)
+    known = np.isfinite(error).all(-1) & np.isfinite(covariance).all((-1, -2))
+    error, covariance = error[known].astype(np.float64), covariance[known].astype(np.float64)
+    if not len(error):
+        raise ValueError("expected at least one joint with truth and covariance, got none")
+    squared = np.einsum("ni,ni->n", error, np.linalg.solve(covariance, error[..., None])[..., 0])
+    if degrees_of_freedom is None:
+        probability = stats.chi2.cdf(squared, 3)
+    else:
+        nu = degrees_of_freedom
+        probability = stats.f.cdf(squared * nu / (nu - 2.0) / 3.0, 3, nu)
+    observed = tuple(float(np.mean(probability <= level)) for level in levels)
+    sharpness = float(np.mean(np.sqrt(np.trace(covariance, axis1=-2, axis2=-1) / 3.0)))
+    return Calibration(levels, observed, sharpness, len(error))

@@ -1,0 +1,55 @@
+"""Calibration of uncertainty on errors drawn from the very distribution, and from wrong ones."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from egopose_ros.evaluation.uncertainty import calibration
+
+RANDOM = np.random.default_rng(0)
+COUNT = 20000
+
+
+def covariances():
+    factor = RANDOM.normal(size=(COUNT, 3, 3)) * 0.1
+    return factor @ factor.transpose(0, 2, 1) + 1e-4 * np.eye(3)
+
+
+def draw(covariance, degrees_of_freedom=None):
+    error = np.einsum("nij,nj->ni", np.linalg.cholesky(covariance), RANDOM.normal(size=(COUNT, 3)))
+    if degrees_of_freedom is None:
+        return error
+    nu = degrees_of_freedom
+    heavy = np.sqrt((nu - 2) / stats.chi2.rvs(nu, size=(COUNT, 1), random_state=RANDOM))
+    return error * heavy
+
+
+@pytest.mark.parametrize("nu", [None, 5.0])
+def test_errors_of_the_predicted_distribution_are_calibrated(nu):
+    covariance = covariances()
+    result = calibration(draw(covariance, nu), covariance, nu)
+    assert result.error < 0.01 and result.count == COUNT
+
+
+def test_overconfidence_and_underconfidence_show_on_their_side():
+    covariance = covariances()
+    error = draw(covariance)
+    over, under = calibration(error, covariance / 4), calibration(error, covariance * 4)
+    assert all(o < level < u for o, level, u in zip(over.observed, over.levels, under.observed))
+    assert over.sharpness < under.sharpness
+
+
+def test_rotating_error_and_covariance_together_changes_nothing():
+    covariance = covariances()[:500]
+    error = RANDOM.normal(size=(500, 3)) * 0.1
+    turn = np.linalg.qr(RANDOM.normal(size=(3, 3)))[0]
+    one, other = calibration(error, covariance), calibration(error @ turn.T, turn @ covariance @ turn.T)
+    assert one.observed == other.observed and one.sharpness == pytest.approx(other.sharpness)
+
+
+def test_joints_without_truth_are_left_out_and_none_at_all_is_refused():
+    covariance, error = np.broadcast_to(np.eye(3), (4, 3, 3)), np.zeros((4, 3))
+    error[1] = np.nan
+    assert calibration(error, covariance).count == 3
+    with pytest.raises(ValueError, match="at least one joint"):
+        calibration(np.full((4, 3), np.nan), covariance)
