@@ -1,0 +1,93 @@
+"""ResNet-18 and ResNet-50 (He et al. 2016), stride in the 3x3 convolution of a bottleneck.
+
+Module names are torchvision's, so that its state dicts load strictly.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def _downsample(inputs: int, outputs: int, stride: int) -> nn.Module | None:
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class _BasicBlock(nn.Module):
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _downsample(inputs, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class _Bottleneck(nn.Module):
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _downsample(inputs, 4 * width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
+        y = self.bn3(self.conv3(y))
+        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet(nn.Module):
+    """Stem, four layers of blocks, and a classifier where `classes` > 0."""
+
+    def __init__(self, block: type[_BasicBlock] | type[_Bottleneck], counts: tuple[int, int, int, int], classes: int = 0):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        inputs = 64
+        for number, count in enumerate(counts, 1):
+            width = 32 * 2**number
+            blocks = []
+            for index in range(count):
+                blocks.append(block(inputs, width, 2 if index == 0 and number > 1 else 1))
+                inputs = width * block.expansion
+            setattr(self, f"layer{number}", nn.Sequential(*blocks))
+        self.channels = (inputs // 2, inputs)
+        if classes:
+            self.fc = nn.Linear(inputs, classes)
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maps at strides 16 and 32 of normalised images (N, 3, H, W)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        fine = self.layer3(self.layer2(self.layer1(x)))
+        return fine, self.layer4(fine)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class scores (N, classes)."""
+        return self.fc(self.features(images)[1].mean((2, 3)))
+
+
+def resnet18(classes: int = 0) -> ResNet:
+    """Return ResNet-18: 11.7 M parameters with 1000 classes."""
+    return ResNet(_BasicBlock, (2, 2, 2, 2), classes)
+
+
+def resnet50(classes: int = 0) -> ResNet:
+    """Return ResNet-50: 25.6 M parameters with 1000 classes."""
+    return ResNet(_Bottleneck, (3, 4, 6, 3), classes)

@@ -1,0 +1,287 @@
+"""Frames in, poses out: remapping, network, and back to the user's first camera.
+
+Everything that makes poses calls `Pipeline.step`: the live node, evaluation, bags. The state is an argument and a
+result. ROS is unknown here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from egopose_ros import checkpoint
+from egopose_ros.camera.remap import Remapper
+from egopose_ros.camera.rig import Rig, RigCamera
+from egopose_ros.config import Config, RuntimeConfig, WindowConfig
+from egopose_ros.features.backbones import fold_batch_norms
+from egopose_ros.geometry import rigid
+from egopose_ros.networks.interface import NetworkInput
+from egopose_ros.networks.table import build
+from egopose_ros.structs import BodyPose, Frame
+from egopose_ros.window.gravity import filter_up
+
+log = logging.getLogger(__name__)
+
+_DOWN_WORLD = np.array([0.0, 0.0, -1.0])
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """What a stream remembers: bounded, whatever its age."""
+
+    network: Any
+    pending: tuple[Frame, ...] = ()
+    """frames not yet encoded, oldest first"""
+    up_head: tuple[np.ndarray | None, ...] = ()
+    """for each pending frame, up in the head frame by the IMU"""
+    last_up_head: np.ndarray | None = None
+    last_stamp_ns: int | None = None
+    frames: int = 0
+    """encoded since the window was last empty, counted no further than its size"""
+
+
+class Pipeline:
+    """A network on a device behind a rig; made by `load`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        network_name: str,
+        rig: Rig,
+        window: WindowConfig,
+        *,
+        weights_trained: bool,
+        device: torch.device,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        self.rig = rig
+        self.network_name = network_name
+        self.skeleton: str = network.skeleton
+        self.weights_trained = weights_trained
+        self.device = str(device)
+        self.window: int = network.attention_window
+        """frames after which the temporal window is full"""
+        self.warnings = warnings
+        """what the user should be told once"""
+        self._network = network
+        self._settings = window
+        cameras = rig.cameras[: network.views]
+        self._remappers = [Remapper(camera.model, camera.R_camera_canonical) for camera in cameras]
+        self._T_head_reference = cameras[0].T_head_canonical
+        self._R_camera_reference = cameras[0].R_camera_canonical
+        T_reference_camera = rigid.invert(self._T_head_reference) @ np.stack([c.T_head_canonical for c in cameras])
+        self._T_reference_camera = torch.from_numpy(T_reference_camera).float().to(device)[None]
+
+    @property
+    def camera_frustum(self) -> np.ndarray:
+        """Points (32, 3) float32 around the first camera's field of view, 0.1 m away, in its optical frame."""
+        return _outline(self.rig.cameras[0]) * np.float32(0.1)
+
+    def configure(self, window: WindowConfig) -> None:
+        """Take over settings that may change while running."""
+        self._settings = window
+
+    def init_state(self) -> StreamState:
+        """Return the state before the first frame."""
+        return StreamState(self._network.init_state(1))
+
+    def observe(self, state: StreamState, frame: Frame) -> StreamState:
+        """Keep a frame that arrived during an inference, without inferring.
+
+        The window is emptied first when the stamp does not advance or leaves a gap above `window.max_gap_s`.
+        ValueError for images that are not those of the rig.
+        """
+        self._check(frame)
+        if state.last_stamp_ns is not None:
+            seconds = (frame.stamp_ns - state.last_stamp_ns) * 1e-9
+            if not 0.0 < seconds <= self._settings.max_gap_s:
+                state = self.init_state()
+        up = state.last_up_head
+        if frame.imu is not None:
+            elapsed = 0.0 if state.last_stamp_ns is None else (frame.stamp_ns - state.last_stamp_ns) * 1e-9
+            up = filter_up(up, frame.imu, elapsed)
+        kept = self._settings.max_pending
+        return dataclasses.replace(
+            state,
+            pending=(*state.pending, frame)[-kept:],
+            up_head=(*state.up_head, up)[-kept:],
+            last_up_head=up,
+            last_stamp_ns=frame.stamp_ns,
+        )
+
+    @torch.inference_mode()
+    def step(self, state: StreamState, frame: Frame) -> tuple[StreamState, BodyPose]:
+        """Encode the pending frames and this one together; return the pose at its stamp."""
+        state = self.observe(state, frame)
+        network_state, prediction = self._network.step(state.network, self._input(state))
+        frames = min(state.frames + len(state.pending), self.window)
+        state = dataclasses.replace(state, network=network_state, pending=(), up_head=(), frames=frames)
+        joints, rotations, covariance, confidence = (
+            None if value is None else value[0, -1].cpu().numpy()
+            for value in (prediction.joints, prediction.rotations, prediction.covariance, prediction.confidence)
+        )
+        R = self._R_camera_reference.astype(np.float32)
+        T_world_camera = None
+        if frame.T_world_head is not None:
+            T_world_camera = frame.T_world_head @ self.rig.cameras[0].T_head_camera
+        return state, BodyPose(
+            stamp_ns=frame.stamp_ns,
+            skeleton=self.skeleton,
+            joints_camera=joints @ R.T,
+            rotations_camera=None if rotations is None else R @ rotations,
+            covariance_camera=None if covariance is None else R @ covariance @ R.T,
+            confidence=confidence,
+            T_world_camera=T_world_camera,
+            window_length=frames,
+            window_full=frames == self.window,
+        )
+
+    def _check(self, frame: Frame) -> None:
+        if len(frame.images) != len(self.rig.cameras):
+            raise ValueError(f"frame: expected {len(self.rig.cameras)} images, got {len(frame.images)}")
+        for image, camera in zip(frame.images, self.rig.cameras):
+            if image.shape[1::-1] != camera.model.size:
+                width, height = camera.model.size
+                raise ValueError(
+                    f"camera '{camera.name}': expected {width}x{height} images as in its calibration, "
+                    f"got {image.shape[1]}x{image.shape[0]}"
+                )
+
+    def _input(self, state: StreamState) -> NetworkInput:
+        """Return the pending frames as a clip (1, T, ...) on the device."""
+        frames = state.pending
+        images = np.stack([[r.numpy(i) for r, i in zip(self._remappers, f.images)] for f in frames])
+        poses = np.stack([np.eye(4) if f.T_world_head is None else f.T_world_head for f in frames])
+        T_world_reference = poses @ self._T_head_reference
+        down = np.zeros((len(frames), 3))
+        for index, (frame, up_head) in enumerate(zip(frames, state.up_head)):
+            if frame.T_world_head is not None:
+                down[index] = T_world_reference[index, :3, :3].T @ _DOWN_WORLD
+            elif up_head is not None:
+                down[index] = -self._T_head_reference[:3, :3].T @ up_head
+
+        def on_device(array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
+            return torch.from_numpy(array)[None].to(self.device, dtype, non_blocking=True)
+
+        return NetworkInput(
+            images=on_device(images).movedim(-1, -3),
+            T_reference_camera=self._T_reference_camera,
+            stamps_ns=on_device(np.array([f.stamp_ns for f in frames], np.int64)),
+            T_world_reference=on_device(T_world_reference),
+            head_pose_valid=on_device(np.array([f.T_world_head is not None for f in frames])),
+            gravity_reference=on_device(down, torch.float32),
+            gravity_valid=on_device(down.any(-1)),
+        )
+
+
+def load(config: Config, rig: Rig | None = None) -> Pipeline:
+    """Return the pipeline that a configuration describes; without a rig, that of `camera.calibration`.
+
+    ValueError says what is wrong with calibration, weights or device.
+    """
+    if rig is None:
+        if not config.camera.calibration:
+            raise ValueError("camera.calibration: expected a calibration file, or a rig from CameraInfo, got neither")
+        rig = load_rig(config.camera.calibration)
+    warnings: list[str] = []
+    device = _select_device(config.runtime, warnings)
+    network, trained = _load_network(config, len(rig.cameras), warnings)
+    fold_batch_norms(network.encoder.backbone)
+    # Only the encoder leaves fp32: it is nearly all of the cost, and geometry wants the precision.
+    network.to(device).encoder.to(_select_dtype(config.runtime, device), memory_format=torch.channels_last)
+    if config.runtime.threads and device.type == "cpu":
+        torch.set_num_threads(config.runtime.threads)
+    for warning in warnings:
+        log.warning(warning)
+    return Pipeline(
+        network.requires_grad_(False),
+        config.network.name,
+        rig,
+        config.window,
+        weights_trained=trained,
+        device=device,
+        warnings=tuple(warnings),
+    )
+
+
+def load_rig(path: str) -> Rig:
+    """Return the rig of a calibration file."""
+    from egopose_ros.camera import calibration
+
+    return calibration.load(path)
+
+
+def rig_from_camera_info(cameras: list[dict[str, Any]]) -> Rig:
+    """Return the rig of sensor_msgs/CameraInfo contents, in order: dicts of the arguments of `calibration.from_camera_info`."""
+    from egopose_ros.camera import calibration
+
+    rigs = [calibration.from_camera_info(**camera) for camera in cameras]
+    return Rig(tuple(camera for rig in rigs for camera in rig.cameras))
+
+
+def _select_device(runtime: RuntimeConfig, warnings: list[str]) -> torch.device:
+    available = torch.cuda.is_available()
+    if runtime.device == "auto" and available:
+        return torch.device("cuda")
+    if runtime.device.startswith("cuda") and available:
+        device = torch.device(runtime.device)
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise ValueError(
+                f"runtime.device: expected a number below the {torch.cuda.device_count()} CUDA devices, "
+                f"got {runtime.device}"
+            )
+        return device
+    if runtime.require_gpu:
+        raise ValueError("runtime.require_gpu: expected a CUDA device, got none (torch sees no GPU)")
+    if runtime.device != "cpu":
+        warnings.append(f"no GPU: runtime.device is {runtime.device}, but torch sees no CUDA device; using the CPU")
+    return torch.device("cpu")
+
+
+def _select_dtype(runtime: RuntimeConfig, device: torch.device) -> torch.dtype:
+    if runtime.precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[runtime.precision]
+
+
+def _load_network(config: Config, cameras: int, warnings: list[str]) -> tuple[nn.Module, bool]:
+    """Return the network and whether it is trained; one with fewer views than the rig leaves the last cameras out."""
+    name = config.network.name
+    path = config.network.checkpoint or next(
+        (path for views in range(cameras, 0, -1) if (path := checkpoint.shipped(name, views))), None
+    )
+    if path is None:
+        if not config.network.allow_untrained:
+            raise ValueError(
+                f"network.checkpoint: no weights of {name} for {cameras} camera(s) ship with this package; give a "
+                "file, or set network.allow_untrained to run with random weights"
+            )
+        warnings.append(f"{name} runs with random weights: its poses mean nothing")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return build(name, {"views": cameras}).eval(), False
+    network, _ = checkpoint.load(path, expected=name)
+    if network.views > cameras:
+        raise ValueError(f"checkpoint {path}: expected a rig of {network.views} cameras, got {cameras}")
+    if network.views < cameras:
+        warnings.append(f"{path} takes {network.views} view(s): the rig's other {cameras - network.views} are not used")
+    return network, True
+
+
+def _outline(camera: RigCamera) -> np.ndarray:
+    """Return the outermost imaged unit rays (32, 3) float32 around the optical axis."""
+    azimuth = torch.linspace(0.0, 2.0 * torch.pi, 33, dtype=torch.float64)[:-1, None]
+    angle = torch.linspace(0.0, camera.model.max_angle, 400, dtype=torch.float64)
+    sine = angle.sin()
+    rays = torch.stack(
+        [azimuth.cos() * sine, azimuth.sin() * sine, angle.cos().expand(len(azimuth), -1)], -1
+    )  # (32, 400, 3)
+    _, valid = camera.model.project(rays)
+    outermost = valid.long().cumprod(-1).sum(-1).clamp(min=1) - 1
+    return rays[torch.arange(len(rays)), outermost].float().numpy()
