@@ -226,3 +226,22 @@ class Config:
     markers: MarkerConfig = MarkerConfig()
     diagnostics_period_s: float = option(1.0, "Period of the diagnostics.", minimum=0.1, maximum=60.0, unit="s")
     autostart: bool = option(True, "Configure and activate at start, without a lifecycle manager.")
+
+
+@dataclass(frozen=True)
+class PlayerConfig:
+    """Everything the bag player can be told."""
+
+    rate: float = option(1.0, "Speed: 2 plays twice as fast.", minimum=0.01, maximum=100.0)
+    loop: bool = option(False, "Start again at the end, until stopped.")
+    start_s: float = option(0.0, "Skip this much of the bag; latched messages are kept.", minimum=0.0, unit="s")
+    topics: tuple[str, ...] = option((), "Topics to play. Empty: all.")
+    remap: tuple[str, ...] = option((), "Topics to rename, each as from:=to.")
+    clock_hz: float = option(
+        100.0, "Rate of /clock, 0 for none; with it a /clock in the bag is left out.", minimum=0.0, maximum=1000.0,
+        unit="Hz",
+    )
+    wait_s: float = option(
+        10.0, "Wait at most this long for subscribers of the images before the first message.", minimum=0.0,
+        maximum=3600.0, unit="s",
+    )
