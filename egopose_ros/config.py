@@ -130,9 +130,18 @@ class CameraConfig:
     calibration: str = option(
         "", "Calibration file of the rig. Empty: sensor_msgs/CameraInfo beside each image topic (camera_info)."
     )
+    frame_id: str = option(
+        "", "Optical frame of the first camera. Empty: the frame_id of its images, 'camera' where they have none."
+    )
     sync_tolerance_s: float = option(
         0.005, "Images of different cameras this close in time form one frame.", minimum=0.0, maximum=1.0, unit="s"
     )
+
+    def __post_init__(self) -> None:
+        if not self.topics or not all(self.topics):
+            raise ConfigError(f"camera.topics: expected one topic for each camera, got {list(self.topics)}")
+        if len(set(self.topics)) != len(self.topics):
+            raise ConfigError(f"camera.topics: expected a topic of its own for each camera, got {list(self.topics)}")
 
 
 @dataclass(frozen=True)
@@ -188,19 +197,33 @@ class HeadPoseConfig:
         0.1, "Neighbouring head poses further apart than this are not interpolated.", minimum=0.0, maximum=10.0,
         live=True, unit="s",
     )
+    wait_s: float = option(
+        0.05, "A frame waits at most this long for the head pose and IMU at its stamp, then goes without.",
+        minimum=0.0, maximum=1.0, live=True, unit="s",
+    )
 
 
 @dataclass(frozen=True)
 class ImuConfig:
     enabled: bool = option(False, "Subscribe to an IMU.")
     topic: str = option("imu", "sensor_msgs/Imu topic.")
+    max_age_s: float = option(
+        0.05, "Neighbouring readings further apart than this are not interpolated.", minimum=0.0, maximum=10.0,
+        live=True, unit="s",
+    )
 
 
 @dataclass(frozen=True)
 class TfConfig:
     enabled: bool = option(True, "Publish every joint as a TF frame below the first camera's optical frame.", live=True)
-    prefix: str = option("wearer/", "Prefix of the joints' frames.")
+    prefix: str = option(
+        "wearer/", "Prefix of the joints' frames: bare names such as head belong to the SLAM system."
+    )
     rate_hz: float = option(30.0, "Upper limit of the TF rate.", minimum=0.1, maximum=1000.0, live=True, unit="Hz")
+
+    def __post_init__(self) -> None:
+        if not self.prefix.strip("/"):
+            raise ConfigError(f"tf.prefix: expected a prefix that keeps the joints' frames apart, got '{self.prefix}'")
 
 
 @dataclass(frozen=True)
@@ -209,6 +232,9 @@ class MarkerConfig:
     lifetime_s: float = option(0.5, "Lifetime of a marker.", minimum=0.0, maximum=60.0, live=True, unit="s")
     ellipsoid_sigma: float = option(
         2.0, "Half axes of the uncertainty ellipsoids, in standard deviations.", minimum=0.1, maximum=10.0, live=True
+    )
+    trail_s: float = option(
+        30.0, "Length of the pelvis' trail in the global frame.", minimum=0.0, maximum=600.0, live=True, unit="s"
     )
 
 
@@ -224,6 +250,10 @@ class Config:
     imu: ImuConfig = ImuConfig()
     tf: TfConfig = TfConfig()
     markers: MarkerConfig = MarkerConfig()
+    degraded_confidence: float = option(
+        0.2, "A mean confidence of the joints below this makes the tracking state DEGRADED.", minimum=0.0, maximum=1.0,
+        live=True,
+    )
     diagnostics_period_s: float = option(1.0, "Period of the diagnostics.", minimum=0.1, maximum=60.0, unit="s")
     autostart: bool = option(True, "Configure and activate at start, without a lifecycle manager.")
 
