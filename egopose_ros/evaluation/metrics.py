@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from egopose_ros.geometry.alignment import procrustes
+from egopose_ros.skeleton import MPI15, MPI15_MEAN
 
 
 def joint_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -33,6 +34,47 @@ def pa_mpjpe(predicted: np.ndarray, truth: np.ndarray, *, scale: bool = True) ->
     known = np.isfinite(truth).all(-1) & np.isfinite(predicted).all(-1)
     aligned = procrustes(predicted, truth, known, scale=scale).apply(predicted)
     return _mean_over_joints(joint_errors(aligned, truth), truth)
+
+
+def root_aligned(predicted: np.ndarray, truth: np.ndarray, roots: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return both poses moved so that the mean of their root joints is the origin."""
+    rows = list(roots)
+    return tuple(pose - np.asarray(pose)[..., rows, :].mean(-2, keepdims=True) for pose in (predicted, truth))
+
+
+def ba_mpjpe(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the bone-length-aligned error (...) [m] of each frame of 15-joint MPI poses (SceneEgo's protocol).
+
+    Both skeletons take the bone lengths of the mean skeleton, directions kept, then Procrustes with scale. A joint
+    without truth leaves the joints below it without truth too.
+    """
+    if np.shape(truth)[-2] != MPI15.size:
+        raise ValueError(f"expected {MPI15.size} joints of {MPI15.name}, got {np.shape(truth)[-2]}")
+    return pa_mpjpe(_mean_bones(predicted), _mean_bones(truth))
+
+
+def pck(predicted: np.ndarray, truth: np.ndarray, threshold: float = 0.15) -> float:
+    """Return the share of joints that are at most `threshold` from their truth (3DPCK; [m] where the joints are)."""
+    errors = joint_errors(predicted, truth)
+    known = np.broadcast_to(np.isfinite(truth).all(-1), errors.shape)
+    return float(np.mean(errors[known] <= threshold))  # NaN compares false: a prediction that is not finite is wrong
+
+
+def auc(predicted: np.ndarray, truth: np.ndarray, highest: float = 0.15, steps: int = 31) -> float:
+    """Return the mean 3DPCK over `steps` equally spaced thresholds from 0 to `highest`."""
+    return float(np.mean([pck(predicted, truth, threshold) for threshold in np.linspace(0.0, highest, steps)]))
+
+
+def _mean_bones(pose: np.ndarray) -> np.ndarray:
+    pose = np.asarray(pose, np.float64)
+    result = np.array(pose)
+    for parent, child in MPI15.bones:  # parents come before their children
+        bone = pose[..., child, :] - pose[..., parent, :]
+        length = np.linalg.norm(bone, axis=-1, keepdims=True)
+        direction = bone / np.where(length > 0, length, 1.0)
+        wanted = np.linalg.norm(MPI15_MEAN[child] - MPI15_MEAN[parent])
+        result[..., child, :] = result[..., parent, :] + wanted * direction
+    return result
 
 
 def _mean_over_joints(errors: np.ndarray, truth: np.ndarray) -> np.ndarray:

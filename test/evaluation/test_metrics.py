@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from egopose_ros.evaluation.metrics import joint_errors, mpjpe, pa_mpjpe
+from egopose_ros.evaluation.metrics import auc, ba_mpjpe, joint_errors, mpjpe, pa_mpjpe, pck
+from egopose_ros.skeleton import MPI15, MPI15_MEAN
 
 RNG = np.random.default_rng(0)
 
@@ -45,3 +46,28 @@ def test_joints_without_truth_do_not_count_and_a_prediction_that_is_not_finite_d
 def test_different_skeletons_are_refused():
     with pytest.raises(ValueError, match=r"\(22, 3\) and \(15, 3\)"):
         joint_errors(np.zeros((22, 3)), np.zeros((15, 3)))
+
+
+def test_bone_alignment_forgives_lengths_and_not_directions():
+    truth = MPI15_MEAN + RNG.normal(size=(4, 15, 3)) * 0.05
+    longer = np.array(truth)
+    for parent, child in MPI15.bones:
+        longer[:, child] = longer[:, parent] + 1.3 * (truth[:, child] - truth[:, parent])
+    np.testing.assert_allclose(ba_mpjpe(longer * 0.7 + 1.0, truth), 0.0, atol=1e-9)
+    bent = np.array(truth)
+    bent[:, 3] = bent[:, 2] + (truth[:, 3] - truth[:, 2])[:, [1, 2, 0]]
+    assert (ba_mpjpe(bent, truth) > 1e-3).all()
+    with pytest.raises(ValueError, match="15 joints of mpi15, got 16"):
+        ba_mpjpe(np.zeros((2, 16, 3)), np.zeros((2, 16, 3)))
+
+
+def test_pck_and_auc_of_errors_that_grow_evenly():
+    truth = np.zeros((1, 300, 3))
+    predicted = np.zeros((1, 300, 3))
+    predicted[0, :, 0] = (np.arange(300) + 0.5) / 1000  # 0 to 0.3 m
+    assert pck(predicted, truth) == pytest.approx(0.5)
+    assert auc(predicted, truth, steps=301) == pytest.approx(0.25, abs=1e-3)
+    truth[0, 150:] = np.nan
+    assert pck(predicted, truth) == 1.0
+    predicted[0, 0] = np.nan
+    assert pck(predicted, truth) == pytest.approx(149 / 150)

@@ -1,0 +1,136 @@
+"""The evaluation protocol of each data set, by its name: which joints, relative to what, aligned how.
+
+Numbers are comparable with published ones only under the protocol they were published with; see `docs/evaluation.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from egopose_ros.evaluation import metrics
+from egopose_ros.evaluation.motion import ground_penetration, jitter, mpjve
+from egopose_ros.skeleton import skeleton
+
+_ARMS = ("collar", "shoulder", "elbow", "wrist", "finger")
+_FEET = ("ankle", "foot", "talocrural", "subtalar", "transversetarsal", "foot_twist")
+_LEGS = ("hip", "knee", *_FEET)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a data set's numbers mean."""
+
+    name: str
+    skeleton: str
+    ignored: tuple[str, ...] = ()
+    """joints that are not evaluated"""
+    root: tuple[str, ...] = ()
+    """joints whose mean both poses are moved to before MPJPE; none: absolute positions"""
+    absolute: bool = True
+    """whether MPJPE without alignment is defined"""
+    bone_alignment: bool = False
+    """whether BA-MPJPE is defined (only for the 15 joints of the MPI family)"""
+    motion: bool = False
+    """whether velocity error, jitter and ground penetration are reported; joints are in a global frame, z up"""
+    regions: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(name, joints without their side) of the regions that are reported"""
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("unrealego", "unrealego16", root=("left_hip", "right_hip")),
+        Protocol("unrealego2", "unrealego2_16", root=("left_hip", "right_hip")),
+        Protocol("egocap", "egocap18", ignored=("camera",)),
+        Protocol("sceneego", "mpi15", bone_alignment=True),
+        Protocol("egopw", "mpi15", absolute=False),
+        Protocol(
+            "emhi",
+            "smpl22",
+            motion=True,
+            regions=(
+                ("upper", ("spine1", "spine2", "spine3", "neck", "head", *_ARMS)),
+                ("lower", _LEGS),
+                ("foot", ("ankle", "foot")),
+                ("hand", ("wrist",)),
+            ),
+        ),
+        Protocol("hmd_poser", "smpl22", motion=True),
+        Protocol(
+            "egobody3m",
+            "egobody3m26",
+            regions=(("wrist", ("wrist",)), ("shoulder", ("shoulder",)), ("leg", _LEGS), ("foot", _FEET)),
+        ),
+        Protocol(
+            "egopose",
+            "smpl22",
+            regions=(("upper", ("neck", "head", *_ARMS)), ("lower", _LEGS), ("hand", ("wrist",)), ("foot", _FEET)),
+        ),
+    )
+}
+"""`egopose` is this project's own benchmark: absolute positions in the camera frame, 22 joints, per frame."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a protocol reports [m]; None where it does not define a number."""
+
+    protocol: str
+    frames: int
+    mpjpe: float | None
+    pa_mpjpe: float
+    ba_mpjpe: float | None
+    per_joint: tuple[tuple[str, float], ...]
+    regions: tuple[tuple[str, float], ...]
+    mpjve: float | None
+    """[m/s]"""
+    jitter: float | None
+    """[m/s^3]"""
+    ground: float | None
+
+
+def score(name: str, predicted: np.ndarray, truth: np.ndarray, fps: float | None = None) -> Scores:
+    """Evaluate (T, J, 3) poses in metres under a protocol; a NaN joint of the truth is left out.
+
+    Every frame counts once. `fps` is needed where the protocol reports motion. ValueError for shapes that do not fit.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol '{name}'; expected one of {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[name]
+    body = skeleton(protocol.skeleton)
+    if predicted.shape != truth.shape or predicted.shape[1:] != (body.size, 3):
+        raise ValueError(f"{name}: expected (T, {body.size}, 3) twice, got {predicted.shape} and {truth.shape}")
+    if protocol.motion and fps is None:
+        raise ValueError(f"{name}: expected fps, for it reports motion")
+    keep = [row for row, joint in enumerate(body.joints) if joint not in protocol.ignored]
+    names = [body.joints[row] for row in keep]
+    predicted, truth = predicted[:, keep], truth[:, keep]
+    if protocol.root:
+        roots = tuple(names.index(joint) for joint in protocol.root)
+        predicted, truth = metrics.root_aligned(predicted, truth, roots)
+    errors = metrics.joint_errors(predicted, truth)
+    moving = protocol.motion and len(truth) > 3
+    return Scores(
+        name,
+        len(truth),
+        _mean(metrics.mpjpe(predicted, truth)) if protocol.absolute else None,
+        _mean(metrics.pa_mpjpe(predicted, truth)),
+        _mean(metrics.ba_mpjpe(predicted, truth)) if protocol.bone_alignment else None,
+        tuple((joint, _mean(errors[:, row])) for row, joint in enumerate(names)) if protocol.absolute else (),
+        tuple((region, _region(errors, names, joints)) for region, joints in protocol.regions),
+        mpjve(predicted, truth, fps) if moving else None,
+        jitter(predicted, fps) if moving else None,
+        ground_penetration(predicted) if protocol.motion else None,
+    )
+
+
+def _mean(frames: np.ndarray) -> float:
+    """Average over the frames that have truth; NaN where none has."""
+    return float(np.nanmean(frames)) if np.isfinite(frames).any() else float("nan")
+
+
+def _region(errors: np.ndarray, names: list[str], joints: tuple[str, ...]) -> float:
+    rows = [row for row, name in enumerate(names) if name.removeprefix("left_").removeprefix("right_") in joints]
+    return _mean(errors[:, rows])
