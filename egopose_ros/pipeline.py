@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from egopose_ros import checkpoint
+from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.remap import Remapper
 from egopose_ros.camera.rig import Rig, RigCamera
 from egopose_ros.config import Config, RuntimeConfig, WindowConfig
@@ -65,6 +66,7 @@ class Pipeline:
         self.skeleton: str = network.skeleton
         self.weights_trained = weights_trained
         self.device = str(device)
+        self.precision = str(next(network.encoder.parameters()).dtype).removeprefix("torch.")
         self.window: int = network.attention_window
         """frames after which the temporal window is full"""
         self.warnings = warnings
@@ -82,6 +84,18 @@ class Pipeline:
     def camera_frustum(self) -> np.ndarray:
         """Points (32, 3) float32 around the first camera's field of view, 0.1 m away, in its optical frame."""
         return _outline(self.rig.cameras[0]) * np.float32(0.1)
+
+    def with_rig(self, rig: Rig) -> Pipeline:
+        """Return the same network behind another rig."""
+        return Pipeline(
+            self._network,
+            self.network_name,
+            rig,
+            self._settings,
+            weights_trained=self.weights_trained,
+            device=torch.device(self.device),
+            warnings=self.warnings,
+        )
 
     def configure(self, window: WindowConfig) -> None:
         """Take over settings that may change while running."""
@@ -221,8 +235,13 @@ def rig_from_camera_info(cameras: list[dict[str, Any]]) -> Rig:
     """Return the rig of sensor_msgs/CameraInfo contents, in order: dicts of the arguments of `calibration.from_camera_info`."""
     from egopose_ros.camera import calibration
 
-    rigs = [calibration.from_camera_info(**camera) for camera in cameras]
-    return Rig(tuple(camera for rig in rigs for camera in rig.cameras))
+    head_known = all(camera.get("T_head_camera") is not None for camera in cameras)
+    return Rig(tuple(calibration.from_camera_info(**camera) for camera in cameras), head_known)
+
+
+def canonical_rig(cameras: int) -> Rig:
+    """Return canonical cameras at their nominal place: what stands in until CameraInfo has come."""
+    return Rig(tuple(RigCamera(f"camera{i}", CANONICAL) for i in range(cameras)), head_known=False)
 
 
 def _select_device(runtime: RuntimeConfig, warnings: list[str]) -> torch.device:
