@@ -137,14 +137,15 @@ class KannalaBrandt(CameraModel):
         x = (pixels[..., 0] - self.centre[0]) / self.focal[0]
         y = (pixels[..., 1] - self.centre[1]) / self.focal[1]
         plane = torch.stack([x, y], -1)
+        solved = torch.ones_like(x, dtype=torch.bool)
         if self._bends:
-            plane = undistort(plane, plane, _unit_gain, self._tangential, self._prism)
+            plane, solved = undistort(plane, plane, _unit_gain, self._tangential, self._prism)
         radius = safe_norm(plane)
         theta = self._angle(radius)
         near = radius < NEAR_AXIS
         ratio = torch.where(near, 1.0 - theta * theta / 6.0, theta.sin() / torch.where(near, 1.0, radius))
         rays = torch.cat([plane * ratio[..., None], theta.cos()[..., None]], -1)
-        return torch.nn.functional.normalize(rays, dim=-1), theta <= self.max_angle
+        return torch.nn.functional.normalize(rays, dim=-1), solved & (theta <= self.max_angle)
 
     @property
     def _gain_and_slope(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -18,6 +18,7 @@ from egopose_ros.camera.interface import CameraModel
 from egopose_ros.camera.solve import distort, invert_monotone, polynomial, safe_norm, undistort
 
 NO_DISTORTION = (0.0,) * 8
+NO_PRISM = ((0.0, 0.0), (0.0, 0.0))
 LIMIT_MARGIN = 1e-3
 """[rad] kept from the angle where a denominator vanishes"""
 
@@ -57,7 +58,7 @@ class PlanarModel(CameraModel):
             # Polynomials run away beyond the rim: from there on the plane goes on undistorted.
             rim = self.max_plane_radius
             inner = plane * (rim / safe_norm(plane).clamp(min=rim))[..., None]
-            plane = distort(inner, self._radial, self._tangential, ((0.0, 0.0), (0.0, 0.0))) + (plane - inner)
+            plane = distort(inner, self._radial, self._tangential, NO_PRISM) + (plane - inner)
         x, y = plane.unbind(-1)
         return torch.stack([self.centre[0] + self.focal[0] * x, self.centre[1] + self.focal[1] * y], -1)
 
@@ -65,13 +66,12 @@ class PlanarModel(CameraModel):
         x = (pixels[..., 0] - self.centre[0]) / self.focal[0]
         y = (pixels[..., 1] - self.centre[1]) / self.focal[1]
         plane = torch.stack([x, y], -1)
-        rim = self.max_plane_radius
+        solved = torch.ones_like(x, dtype=torch.bool)
         if any(self.distortion):
-            plane = undistort(
-                plane, self._radial_inverse(plane), self._radial, self._tangential, ((0.0, 0.0), (0.0, 0.0))
-            )
+            plane, solved = undistort(plane, self._radial_inverse(plane), self._radial, self._tangential, NO_PRISM)
+        rim = self.max_plane_radius
         radius = safe_norm(plane)
-        within = radius <= rim
+        within = solved & (radius <= rim)
         rays = self._lift(plane * (rim / radius.clamp(min=rim))[..., None])
         return torch.nn.functional.normalize(rays, dim=-1), within
 

@@ -79,6 +79,8 @@ class Rig:
     """Cameras in the order of their topics; the first one's optical frame is that of the poses."""
 
     cameras: tuple[RigCamera, ...]
+    head_known: bool = True
+    """whether the head frame was measured; otherwise the first camera is at its nominal place, the rest relative to it"""
 
     def __post_init__(self) -> None:
         names = [camera.name for camera in self.cameras]
@@ -93,7 +95,7 @@ class Rig:
         missing = [name for name in names if name not in by_name]
         if missing:
             raise ValueError(f"rig: no camera {', '.join(missing)}; there are {', '.join(by_name)}")
-        return Rig(tuple(by_name[name] for name in names))
+        return Rig(tuple(by_name[name] for name in names), self.head_known)
 
 
 def check_rotation(R: np.ndarray, name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Pair = tuple[float, float]
@@ -87,17 +87,22 @@ def undistort(
     radial: Callable[[Tensor], tuple[Tensor, Tensor]],
     tangential: Pair,
     prism: tuple[Pair, Pair],
-) -> Float[Tensor, "*batch 2"]:
-    """Invert `distort` from a near guess by Newton's method; differentiable once with respect to the target."""
+) -> tuple[Float[Tensor, "*batch 2"], Bool[Tensor, "*batch"]]:
+    """Invert `distort` from a near guess by Newton's method, and say where that succeeded.
+
+    Differentiable once with respect to the target. Where there is no solution the guess is returned.
+    """
     with torch.no_grad():
-        plane = guess
+        plane = guess.detach()
         for _ in range(NEWTON_STEPS):
-            plane = plane - _solve_2x2(
-                _jacobian(plane, radial, tangential, prism), distort(plane, radial, tangential, prism) - target
-            )
+            residual = distort(plane, radial, tangential, prism) - target
+            plane = plane - _solve_2x2(_jacobian(plane, radial, tangential, prism), residual)
         value = distort(plane, radial, tangential, prism)
+        tolerance = 1e3 * torch.finfo(target.dtype).eps * (1.0 + target.norm(dim=-1))
+        solved = (value - target).norm(dim=-1) < tolerance
+        plane = torch.where(solved[..., None], plane, guess)
         jacobian = _jacobian(plane, radial, tangential, prism)
-    return plane - _solve_2x2(jacobian, value - target)
+    return torch.where(solved[..., None], plane - _solve_2x2(jacobian, value - target), guess), solved
 
 
 def _jacobian(
