@@ -1,0 +1,23 @@
+# make setup    the environment .venv (TORCH=cuda for a GPU, PYTHON=... for another interpreter)
+# make demo     play the sample bag through the live graph
+# make test     the whole test suite
+# ARGS="..." is handed on to the demo or to pytest.
+
+TORCH ?=
+PYTHON ?=
+ARGS ?=
+
+.PHONY: setup demo test clean
+
+setup:
+	@python=$$(PYTHON="$(PYTHON)" sh tools/find_python.sh) && \
+	"$$python" tools/setup_environment.py $(if $(TORCH),--torch $(TORCH))
+
+demo: setup
+	@.venv/bin/egopose demo $(ARGS)
+
+test: setup
+	@. .venv/bin/ros_environment.sh && .venv/bin/python -m pytest $(ARGS)
+
+clean:
+	rm -rf .venv build install log *.egg-info
