@@ -10,6 +10,7 @@ import argparse
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shlex
 import shutil
@@ -72,6 +73,11 @@ def steps(torch):
     command = Step("command", "install the command egopose", install_command,
                    [packages.hash, *contents("tools/ros_environment.sh", "tools/egopose_ros_messages.py")])
     return [venv, torch_step, packages, messages, command]
+
+
+def pending(ordered):
+    """Return the steps from the first one on whose stamp does not fit."""
+    return list(itertools.dropwhile(lambda step: step.done(), ordered))
 
 
 def chosen_torch(asked):
@@ -197,9 +203,7 @@ def main():
     asked = parser.parse_args().torch
     torch = chosen_torch(asked)
     lock_repository()
-    todo = steps(torch)
-    while todo and todo[0].done():
-        todo.pop(0)
+    todo = pending(steps(torch))
     if todo:
         checks.machine(ROOT, torch, installs=any(step.name == "packages" for step in todo))
     for number, step in enumerate(todo, 1):
