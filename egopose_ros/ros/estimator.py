@@ -1,0 +1,192 @@
+"""The managed node `estimator`: loads in configure, subscribes in activate, publishes the pose of the wearer.
+
+Diagnostics are published in every state. Every transition that fails logs its own reason and leaves the node
+unconfigured, ready to be configured again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Callable
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from egopose_ros.config import Config, ConfigError
+from egopose_ros.ros import diagnostics, qos
+from egopose_ros.ros.notices import Notices
+from egopose_ros.ros.params import Parameters
+from egopose_ros.ros.publishers import Publishers
+from egopose_ros.ros.session import Session
+
+
+def load_pipeline(config: Config) -> Any:
+    """Load the pipeline of a configuration; canonical cameras stand in for those that CameraInfo will describe."""
+    from egopose_ros import pipeline
+
+    # The core's own log says once more what the node says by `pipeline.warnings`.
+    logging.getLogger(pipeline.__name__).addHandler(logging.NullHandler())
+    rig = None if config.camera.calibration else pipeline.canonical_rig(len(config.camera.topics))
+    loaded = pipeline.load(config, rig)
+    if len(loaded.rig.cameras) != len(config.camera.topics):
+        raise ConfigError(
+            f"camera.topics: expected one for each of the {len(loaded.rig.cameras)} cameras of "
+            f"{config.camera.calibration}, got {', '.join(config.camera.topics)}"
+        )
+    return loaded
+
+
+def rig_from_camera_info(cameras: list[dict[str, Any]]) -> Any:
+    from egopose_ros import pipeline
+
+    return pipeline.rig_from_camera_info(cameras)
+
+
+class Estimator(LifecycleNode):
+    """Thin: parameters, transitions, diagnostics."""
+
+    def __init__(self, load: Callable[[Config], Any] = load_pipeline, **node_arguments: Any) -> None:
+        """Declare the parameters; ConfigError for one that does not fit. `load` makes the pipeline in configure."""
+        super().__init__("estimator", **node_arguments)
+        self._load = load
+        self._pipeline: Any = None
+        self._outputs: Publishers | None = None
+        self._session: Session | None = None
+        self._failure = ""
+        self._statistics = diagnostics.Statistics()
+        self._notices = Notices(self.get_logger())
+        self._settings = Parameters(self, lambda: self._pipeline is None)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        period_s = self._settings.config.diagnostics_period_s
+        self._diagnostics_timer = self.create_timer(period_s, self._publish_diagnostics, clock=steady)
+        if self._settings.config.autostart:
+            # From the executor, so that whoever hosts the node gets it.
+            self._start_timer = self.create_timer(0.0, self._start, clock=steady)
+
+    def _config(self) -> Config:
+        return self._settings.config
+
+    def _start(self) -> None:
+        self.destroy_timer(self._start_timer)
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("configure", self._configure, super().on_configure, state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._transition("activate", self._check_loaded, super().on_activate, state)
+        if result == TransitionCallbackReturn.SUCCESS:
+            result = self._transition("activate", self._activate, None, state)
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("deactivate", self._deactivate, super().on_deactivate, state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("clean up", self._release, super().on_cleanup, state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("shut down", self._release, super().on_shutdown, state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _transition(
+        self, name: str, ours: Callable[[], None], theirs: Callable | None, state: LifecycleState
+    ) -> TransitionCallbackReturn:
+        """Run our part and rclpy's; a failure is logged here, because rclpy says nothing of exceptions."""
+        try:
+            ours()
+            result = TransitionCallbackReturn.SUCCESS if theirs is None else theirs(state)
+            self._failure = ""
+            return result
+        except Exception as error:  # the shell: torch, OpenCV and files fail in many ways, and the node must live on
+            self._failure = f"{name} failed: {error}" if str(error) else f"{name} failed: {type(error).__name__}"
+            self.get_logger().error(self._failure)
+            self._release() if name == "configure" else self._deactivate()
+            return TransitionCallbackReturn.FAILURE
+
+    def _configure(self) -> None:
+        config = self._config()
+        self._pipeline = self._load(config)
+        for warning in self._pipeline.warnings:
+            self.get_logger().warning(warning)
+        self._outputs = Publishers(self, self._config, self._pipeline.skeleton)
+        self.get_logger().info(
+            f"{self._pipeline.network_name} on {self._pipeline.device} in {self._pipeline.precision}, "
+            f"window of {self._pipeline.window} frames; cameras on {', '.join(config.camera.topics)}"
+        )
+
+    def _check_loaded(self) -> None:
+        assert self._pipeline is not None, "configure comes first"
+
+    def _activate(self) -> None:
+        self._statistics.reset()
+        self._outputs.latch_skeleton()
+        self._session = Session(
+            self,
+            self._config,
+            self._pipeline,
+            rig_from_camera_info,
+            self._outputs,
+            self._statistics,
+            self._notices,
+        )
+
+    def _deactivate(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _release(self) -> None:
+        self._deactivate()
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._outputs = self._pipeline = None
+
+    def _publish_diagnostics(self) -> None:
+        level, message, values = diagnostics.summarize(
+            self._statistics, self._notices, self._pipeline, self._session, self._failure
+        )
+        status = diagnostics.status(f"{self.get_fully_qualified_name()}: pose", level, message, values)
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    def close(self) -> None:
+        """Stop the worker and let go of everything, in whatever state the node is."""
+        self._release()
+        self.destroy_node()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Spin the node until SIGINT or SIGTERM; exit status 1 for parameters that do not fit."""
+    rclpy.init(args=arguments)
+    try:
+        node = Estimator()
+    except ConfigError as error:
+        print(f"estimator: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+        executor.shutdown()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Captures to frames, frames through the pipeline, poses to the publishers: what the worker thread does."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+
+from egopose_ros.config import Config
+from egopose_ros.ros import images
+from egopose_ros.ros.cameras import Cameras, Capture, size_text
+from egopose_ros.ros.diagnostics import Statistics
+from egopose_ros.ros.head_pose import HeadPose, Imu
+from egopose_ros.ros.images import ImageError, Reason
+from egopose_ros.ros.messages import PoseStatus
+from egopose_ros.ros.notices import Notices
+from egopose_ros.ros.publishers import Publishers
+from egopose_ros.structs import BodyPose, Frame, TrackingState
+
+
+class Inference:
+    """Runs on one thread; another may exchange the pipeline."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        cameras: Cameras,
+        head_pose: HeadPose,
+        imu: Imu,
+        publishers: Publishers,
+        statistics: Statistics,
+        notices: Notices,
+    ) -> None:
+        self._config = config
+        self._cameras = cameras
+        self._head_pose = head_pose
+        self._imu = imu
+        self._publishers = publishers
+        self._statistics = statistics
+        self._notices = notices
+        self._next: Any = None
+        self._pipeline: Any = None
+        self._state: Any = None
+        self._window = config().window
+        self._epoch: int | None = None
+        self._dropped = 0
+        self._frames_since_drop: int | None = None
+        self.newest: BodyPose | None = None
+        self.tracking_state: TrackingState | None = None
+
+    def use(self, pipeline: Any) -> None:
+        """Change to another pipeline with the next captures."""
+        self._next = pipeline
+
+    def process(self, captures: list[Capture]) -> None:
+        """Let every capture into the window and publish the pose of the newest."""
+        try:
+            self._process(captures)
+            self._notices.well("inference")
+        except Exception as error:  # the shell: whatever fails in the network must not end the node
+            self._state = None
+            self._statistics.rejected("inference.failed")
+            self._statistics.dropped(len(captures))
+            self._notices.fault("inference", type(error).__name__, f"{type(error).__name__}: {error}")
+
+    def _process(self, captures: list[Capture]) -> None:
+        frames = [(capture, frame) for capture in captures if (frame := self._frame(capture)) is not None]
+        self._statistics.dropped(len(captures) - len(frames))
+        if not frames:
+            return
+        self._prepare(captures[-1].epoch)
+        for _, frame in frames[:-1]:
+            self._state = self._pipeline.observe(self._state, frame)
+        capture, frame = frames[-1]
+        self._state, pose = self._pipeline.step(self._state, frame)
+        if not np.isfinite(pose.joints_camera).all():
+            raise FloatingPointError("expected finite joints of the network, got NaN or infinity")
+        self._publish(capture, pose, len(frames))
+
+    def _prepare(self, epoch: int) -> None:
+        """Begin a window where the pipeline, the epoch or an error calls for it."""
+        if self._next is not self._pipeline:
+            self._pipeline, self._state = self._next, None
+        if self._state is None or epoch != self._epoch:
+            self._state, self._epoch = self._pipeline.init_state(), epoch
+        window = self._config().window
+        if window != self._window:
+            self._pipeline.configure(window)
+            self._window = window
+
+    def _frame(self, capture: Capture) -> Frame | None:
+        """Decode the images and look up head pose and IMU; None where an image cannot be decoded."""
+        pixels = []
+        for topic, size, message in zip(self._cameras.topics, self._cameras.sizes or (), capture.images):
+            try:
+                image = images.decode(message)
+                if image.shape[1::-1] != size:
+                    raise ImageError(Reason.SIZE, size_text(size, image.shape[1::-1]))
+            except ImageError as error:
+                self._statistics.rejected(error.reason.value)
+                self._notices.fault(topic.name, error.reason.value, str(error))
+                return None
+            pixels.append(image)
+        T_world_head, lookup = self._head_pose.at(capture.stamp_ns)
+        self._head_pose.report(lookup)
+        imu = self._imu.at(capture.stamp_ns)
+        self._imu.report(imu)
+        return Frame(capture.stamp_ns, tuple(pixels), T_world_head, imu)
+
+    def _publish(self, capture: Capture, pose: BodyPose, frames: int) -> None:
+        self.newest, self.tracking_state = pose, self._track(pose, frames)
+        status = PoseStatus(
+            tracking_state=self.tracking_state,
+            frames_dropped=self._statistics.frames_dropped,
+            age_s=self._statistics.published(capture.arrival_s),
+            network=self._pipeline.network_name,
+            weights_trained=self._pipeline.weights_trained,
+        )
+        camera_frame = self._cameras.frame_id(capture)
+        self._publishers.publish(pose, camera_frame, self._head_pose.global_frame, status)
+
+    def _track(self, pose: BodyPose, frames: int) -> TrackingState:
+        """Judge the pose by its window, the frames lost from it, and its confidence."""
+        dropped = self._statistics.frames_dropped
+        if dropped != self._dropped:
+            self._dropped, self._frames_since_drop = dropped, 0
+        elif self._frames_since_drop is not None:
+            self._frames_since_drop += frames
+        lost = self._frames_since_drop is not None and self._frames_since_drop < self._pipeline.window
+        unsure = pose.confidence is not None and pose.confidence.mean() < self._config().degraded_confidence
+        if not pose.window_full:
+            return TrackingState.INITIALIZING
+        return TrackingState.DEGRADED if lost or unsure else TrackingState.TRACKING

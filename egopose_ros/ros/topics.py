@@ -1,0 +1,93 @@
+"""A subscription that finds its topic: it takes the type that is published, and the QoS that its publishers offer."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Sequence
+
+from rclpy.node import Node
+
+from egopose_ros.ros import qos
+from egopose_ros.ros.notices import Notices
+
+SILENCE_S = 3.0
+"""A publisher that is there and silent for this long is reported."""
+
+
+class Topic:
+    """Subscribes as soon as somebody publishes, and anew when the publishers' type or QoS no longer fits."""
+
+    def __init__(
+        self,
+        node: Node,
+        candidates: Sequence[tuple[str, type]],
+        callback: Callable[[Any], None],
+        notices: Notices,
+        depth: int = 10,
+    ) -> None:
+        """Take the first candidate (topic, message type) that is published; `poll` looks for it."""
+        self._node = node
+        self._candidates = [(node.resolve_topic_name(name), kind) for name, kind in candidates]
+        self.name = self._candidates[0][0]
+        self._callback = callback
+        self._notices = notices
+        self._depth = depth
+        self._subscription: Any = None
+        self._chosen: tuple[str, type, Any, Any] | None = None
+        self._heard_s = 0.0
+        self.publishers = 0
+
+    def close(self) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = self._chosen = None
+
+    def poll(self) -> None:
+        """Look at who publishes; call it a few times a second."""
+        self.publishers = 0
+        for name, kind in self._candidates:
+            wanted = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+            publishers = self._node.get_publishers_info_by_topic(name)
+            fitting = [publisher for publisher in publishers if publisher.topic_type == wanted]
+            if fitting:
+                self.publishers = len(fitting)
+                profile = qos.matching(fitting, self._depth)
+                self._subscribe((name, kind, profile.reliability, profile.durability), profile)
+                break
+            if publishers:
+                self._notices.fault(name, "type", f"expected {wanted}, got {publishers[0].topic_type}")
+        self._report()
+
+    def _subscribe(self, choice: tuple[str, type, Any, Any], profile: Any) -> None:
+        if choice == self._chosen:
+            return
+        self.close()
+        self.name, kind = choice[:2]
+        self._subscription = self._node.create_subscription(kind, self.name, self._on_message, profile)
+        self._chosen = choice
+        self._heard_s = time.monotonic()
+
+    def _on_message(self, message: Any) -> None:
+        self._heard_s = time.monotonic()
+        self._callback(message)
+
+    @property
+    def silent(self) -> bool:
+        """A publisher is there, and nothing arrives."""
+        return bool(self.publishers) and time.monotonic() - self._heard_s > SILENCE_S
+
+    def _report(self) -> None:
+        topic = f"{self.name} publishers"
+        if self.silent:
+            self._notices.fault(
+                topic,
+                "silent",
+                f"a publisher is there and nothing has arrived for {SILENCE_S:g} s. It may be paused; or images above "
+                "0.5 MB are lost on Fast DDS's default shared memory: give both sides the profile "
+                "config/fastdds_shm.xml (FASTDDS_DEFAULT_PROFILES_FILE), or publish reliably",
+            )
+        elif self.publishers > 1:
+            text = f"expected one publisher, found {self.publishers}: their images would mix in one window"
+            self._notices.fault(topic, "several", text)
+        else:
+            self._notices.well(topic)
