@@ -102,18 +102,26 @@ def bone_frame(bone: np.ndarray, hinge: np.ndarray) -> np.ndarray:
 
 
 def two_bone(
-    root: np.ndarray, target: np.ndarray, pole: np.ndarray, upper: float, lower: float, fold: float = 0.25
+    root: np.ndarray,
+    target: np.ndarray,
+    pole: np.ndarray,
+    upper: float,
+    lower: float,
+    *,
+    fold: float = 0.25,
+    stretch: float = 0.998,
+    softness: float = 0.03,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Solve a limb: return the directions (..., 3) of the upper and lower bone and of the hinge.
 
-    The bend points towards `pole`. A target out of reach is approached smoothly, and one nearer than `fold` times the
-    limb's length is pushed out to it. Law of cosines.
+    The bend points towards `pole`. Targets are kept between `fold` and `stretch` times the limb's length from the root,
+    smoothly within `softness` of these limits. Law of cosines.
     """
     line = target - root
     distance = np.linalg.norm(line, axis=-1, keepdims=True)
     axis = line / np.maximum(distance, 1e-9)
     length = upper + lower
-    distance = soft_limit(distance, fold * length, 0.998 * length, 0.03 * length)
+    distance = soft_limit(distance, fold * length, stretch * length, softness * length)
     pole = unit(pole - np.sum(pole * axis, -1, keepdims=True) * axis)
     cosine = np.clip((upper**2 + distance**2 - lower**2) / (2 * upper * distance), -1.0, 1.0)
     upper_direction = cosine * axis + np.sqrt(1.0 - cosine**2) * pole
