@@ -275,3 +275,19 @@ class PlayerConfig:
         10.0, "Wait at most this long for subscribers of the images before the first message.", minimum=0.0,
         maximum=3600.0, unit="s",
     )
+
+
+@dataclass(frozen=True)
+class ViewerConfig:
+    """Everything the browser page can be told."""
+
+    host: str = option("127.0.0.1", "Interface that the page is served on. 0.0.0.0: every one, for all to see.")
+    port: int = option(8080, "Port of the page, 0 for any free one.", minimum=0, maximum=65535)
+    topics: tuple[str, ...] = option(
+        CameraConfig().topics, "Image topics, one for each camera of the rig, in its order, as of the estimator."
+    )
+    calibration: str = option(CameraConfig().calibration, "Calibration file of the rig. Empty: CameraInfo.")
+    pose: str = option("estimator/pose", "Pose topic of the estimator; the one in the global frame lies beside it.")
+    truth: str = option(
+        "/ground_truth/pose", "Topic of ground truth in the first camera's frame, with the stamps of the images."
+    )

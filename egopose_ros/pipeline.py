@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import torch
@@ -242,6 +242,16 @@ def rig_from_camera_info(cameras: list[dict[str, Any]]) -> Rig:
 def canonical_rig(cameras: int) -> Rig:
     """Return canonical cameras at their nominal place: what stands in until CameraInfo has come."""
     return Rig(tuple(RigCamera(f"camera{i}", CANONICAL) for i in range(cameras)), head_known=False)
+
+
+def projection(camera: RigCamera) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return the way from points (N, 3) in a camera's optical frame to pixels (N, 2) and whether they are in view."""
+
+    def project(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels, valid = camera.model.project(torch.from_numpy(np.asarray(points, np.float64)))
+        return pixels.numpy(), valid.numpy()
+
+    return project
 
 
 def _select_device(runtime: RuntimeConfig, warnings: list[str]) -> torch.device:
