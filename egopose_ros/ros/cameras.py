@@ -23,6 +23,10 @@ _REFUSED = {
     Verdict.REPEATED: (Reason.STAMP_REPEATED, "expected a new stamp, got that of the image before"),
     Verdict.BACK: (Reason.STAMP_BACK, "expected a stamp after that of the image before, got an earlier one"),
 }
+_LOST = (
+    "It may be paused; or images above 0.5 MB are lost on Fast DDS's default shared memory: give both sides the "
+    "profile config/fastdds_shm.xml (FASTDDS_DEFAULT_PROFILES_FILE), or publish compressed images"
+)
 
 DEFAULT_FRAME = "camera"
 
@@ -69,7 +73,7 @@ class Cameras:
         self._locks = [FrameLock() for _ in camera.topics]
         self._matcher = Matcher(len(camera.topics), round(camera.sync_tolerance_s * 1e9))
         self.topics = [
-            Topic(node, _candidates(name, camera.transport), self._image_callback(view), notices)
+            Topic(node, _candidates(name, camera.transport), self._image_callback(view), notices, silence_hint=_LOST)
             for view, name in enumerate(camera.topics)
         ]
         self.info_topics = [] if camera.calibration else [

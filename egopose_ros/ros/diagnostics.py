@@ -140,6 +140,7 @@ def summarize(
         newest, state = session.inference.newest, session.inference.tracking_state
         values["tracking_state"] = state.name if state is not None else "NO_POSE"
         values["window_length"] = str(newest.window_length if newest is not None else 0)
+        values["calibrated"] = str(session.cameras.sizes is not None).lower()
         values["publishers"] = " ".join(f"{topic.name}:{topic.publishers}" for topic in session.cameras.topics)
     if failure:
         return DiagnosticStatus.ERROR, failure, {**values, "failure": failure}

@@ -56,7 +56,8 @@ class HeadPose:
         self._topic: Topic | None = None
         if self._settings.source in _TYPES:
             kind = _TYPES[self._settings.source]
-            self._topic = Topic(node, [(self._settings.topic, kind)], self._on_message, notices, depth=100)
+            topics = [(self._settings.topic, kind)]
+            self._topic = Topic(node, topics, self._on_message, notices, depth=100, silence_hint="Tracking may be lost.")
 
     @property
     def global_frame(self) -> str:
@@ -97,7 +98,7 @@ class HeadPose:
 
     def report(self, lookup: Lookup) -> None:
         """Count and say once how a frame fared."""
-        if lookup is Lookup.FOUND:
+        if lookup is Lookup.FOUND or self._settings.source == "none":
             self._notices.well("head pose")
             return
         self._statistics.rejected("head_pose." + lookup.name.lower())
@@ -179,9 +180,10 @@ class Imu:
         self._ring = VectorRing(self.CAPACITY, 6)
         self._heard_s = -np.inf
         self._R_head_imu: dict[str, np.ndarray] = {}
-        enabled = config().imu.enabled
-        topics = [(config().imu.topic, ImuMessage)]
-        self._topic = Topic(node, topics, self._on_message, notices, depth=200) if enabled else None
+        self._topic: Topic | None = None
+        if config().imu.enabled:
+            topics = [(config().imu.topic, ImuMessage)]
+            self._topic = Topic(node, topics, self._on_message, notices, depth=200, silence_hint="It may be off.")
 
     def poll(self) -> None:
         if self._topic is not None:

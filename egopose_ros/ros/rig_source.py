@@ -52,10 +52,6 @@ class RigSource:
         if self._given and not moved:
             return None
         self._given = True
-        if not self._placed:
-            head = self._config().head_pose.head_frame
-            text = f"no TF {head} -> camera yet: the first camera is taken to be at its nominal place on the head"
-            self._notices.fault("extrinsics", "nominal", text)
         return self._rig
 
     def _look_at_camera_info(self) -> None:
@@ -101,11 +97,14 @@ class RigSource:
 
     def _place_on_head(self) -> bool:
         """Move the whole rig to where TF has its first camera."""
-        frame = self._cameras.frame_id()
+        frame = self._cameras.frame_id() or (self._infos[0].header.frame_id if self._infos else None)
         if self._tree is None or frame is None:
             return False
-        T_head_first, lookup = self._tree.lookup(self._config().head_pose.head_frame, frame, None, 0)
+        head = self._config().head_pose.head_frame
+        T_head_first, lookup = self._tree.lookup(head, frame, None, 0)
         if lookup is not Lookup.FOUND:
+            text = f"TF has no {head} -> {frame} ({lookup.value}): the camera is taken to be at its nominal place"
+            self._notices.fault("extrinsics", lookup.name.lower(), text)
             return False
         T_head_nominal = T_head_first @ rigid.invert(self._rig.cameras[0].T_head_camera)
         moved = tuple(replace(c, T_head_camera=T_head_nominal @ c.T_head_camera) for c in self._rig.cameras)

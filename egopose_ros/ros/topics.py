@@ -24,14 +24,19 @@ class Topic:
         callback: Callable[[Any], None],
         notices: Notices,
         depth: int = 10,
+        silence_hint: str | None = None,
     ) -> None:
-        """Take the first candidate (topic, message type) that is published; `poll` looks for it."""
+        """Take the first candidate (topic, message type) that is published; `poll` looks for it.
+
+        With a hint, a publisher that stays silent is reported, and the hint says why that may be.
+        """
         self._node = node
         self._candidates = [(node.resolve_topic_name(name), kind) for name, kind in candidates]
         self.name = self._candidates[0][0]
         self._callback = callback
         self._notices = notices
         self._depth = depth
+        self._silence_hint = silence_hint
         self._subscription: Any = None
         self._chosen: tuple[str, type, Any, Any] | None = None
         self._heard_s = 0.0
@@ -71,23 +76,14 @@ class Topic:
         self._heard_s = time.monotonic()
         self._callback(message)
 
-    @property
-    def silent(self) -> bool:
-        """A publisher is there, and nothing arrives."""
-        return bool(self.publishers) and time.monotonic() - self._heard_s > SILENCE_S
-
     def _report(self) -> None:
         topic = f"{self.name} publishers"
-        if self.silent:
-            self._notices.fault(
-                topic,
-                "silent",
-                f"a publisher is there and nothing has arrived for {SILENCE_S:g} s. It may be paused; or images above "
-                "0.5 MB are lost on Fast DDS's default shared memory: give both sides the profile "
-                "config/fastdds_shm.xml (FASTDDS_DEFAULT_PROFILES_FILE), or publish reliably",
-            )
+        silent = self.publishers and time.monotonic() - self._heard_s > SILENCE_S
+        if silent and self._silence_hint is not None:
+            text = f"a publisher is there and nothing has arrived for {SILENCE_S:g} s. {self._silence_hint}"
+            self._notices.fault(topic, "silent", text)
         elif self.publishers > 1:
-            text = f"expected one publisher, found {self.publishers}: their images would mix in one window"
+            text = f"expected one publisher, found {self.publishers}: what they say would mix"
             self._notices.fault(topic, "several", text)
         else:
             self._notices.well(topic)
