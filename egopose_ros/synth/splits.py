@@ -1,0 +1,60 @@
+"""The benchmark's splits: what of the world training may see, and what it never has. Changing this changes `VERSION`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split's share of everything that varies."""
+
+    name: str
+    people: tuple[float, float]
+    """stretch of the asset's list of people"""
+    texture_seed: int
+    """of its own texture bank"""
+    rig_bands: tuple[int, ...]
+    """bands of every rig parameter (`rigs.BANDS` in all)"""
+    families: tuple[str, ...]
+    """procedural families of motion"""
+    clips: tuple[str, ...]
+    """source/subject or source/family of captured and keyframed motion"""
+
+
+_CMU = {"train": ("02", "05", "07", "16"), "validation": ("06", "10", "27"), "test": ("08", "12", "26", "29")}
+_MESH2MOTION = {
+    "train": ("idle", "sit", "walk", "run", "jump", "dance", "talk", "handle", "crawl", "floor"),
+    "validation": ("crouch",),
+    "test": ("kneel", "exercise", "fight"),
+}
+_FAMILIES = {"train": (), "validation": (), "test": ()}
+
+
+def _clips(name: str) -> tuple[str, ...]:
+    return tuple(f"cmu/{subject}" for subject in _CMU[name]) + tuple(f"mesh2motion/{f}" for f in _MESH2MOTION[name])
+
+
+SPLITS = {
+    "train": Split("train", (0.0, 0.7), 101, tuple(b for b in range(20) if b % 5 not in (1, 3)), _FAMILIES["train"], _clips("train")),
+    "validation": Split("validation", (0.7, 0.8), 102, tuple(b for b in range(20) if b % 5 == 1), _FAMILIES["validation"], _clips("validation")),
+    "test": Split("test", (0.8, 1.0), 103, tuple(b for b in range(20) if b % 5 == 3), _FAMILIES["test"], _clips("test")),
+}
+
+
+def split(name: str) -> Split:
+    """Return a split by name; ValueError names those there are."""
+    if name not in SPLITS:
+        raise ValueError(f"unknown split '{name}'; expected one of {', '.join(SPLITS)}")
+    return SPLITS[name]
+
+
+def generator(name: str, seed: int, purpose: str) -> torch.Generator:
+    """Return the random numbers of one purpose of a recording: the same on every machine, unlike in any other."""
+    key = f"egopose world {VERSION} {name} {seed} {purpose}".encode()
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7], "big"))
