@@ -8,20 +8,25 @@ from typing import Any
 from egopose_ros.config import Option, T, options, replace
 
 
-def add_flags(parser: argparse.ArgumentParser, tree: Any) -> None:
-    """Add one flag a leaf: `window.max_gap_s` becomes `--window.max-gap-s`; a flag that is not given leaves no trace."""
+def add_flags(parser: argparse._ActionsContainer, tree: Any, only: tuple[str, ...] = ()) -> None:
+    """Add one flag a leaf: `window.max_gap_s` becomes `--window.max-gap-s`; a flag that is not given leaves no trace.
+
+    `only` limits them to some leaves.
+    """
     for item in options(tree):
-        kind = type(item.default)
-        arguments: dict[str, Any] = {"type": kind}
-        if kind is bool:
-            arguments = {"type": boolean, "nargs": "?", "const": True}
-        elif kind is tuple:
-            arguments = {"type": str, "nargs": "+"}
+        if only and item.name not in only:
+            continue
+        arguments: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS, "help": _help(item)}
+        if isinstance(item.default, bool):
+            arguments["action"] = argparse.BooleanOptionalAction
+        else:
+            arguments["metavar"] = item.name.rpartition(".")[2].upper()
+            arguments["type"] = str if isinstance(item.default, tuple) else type(item.default)
+            arguments["nargs"] = "+" if isinstance(item.default, tuple) else None
         if item.choices:
             arguments["choices"] = item.choices
-        parser.add_argument(
-            flag(item), dest=item.name, default=argparse.SUPPRESS, help=_help(item), metavar=_metavar(item), **arguments
-        )
+            arguments["metavar"] = "{" + ",".join(filter(None, item.choices)) + "}"
+        parser.add_argument(flag(item), **arguments)
 
 
 def configuration(arguments: argparse.Namespace, tree: T) -> T:
@@ -35,19 +40,8 @@ def flag(item: Option) -> str:
     return "--" + item.name.replace("_", "-")
 
 
-def boolean(text: str) -> bool:
-    """Read true or false, as ROS writes them; ArgumentTypeError otherwise."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"expected true or false, got '{text}'")
-    return text.lower() == "true"
-
-
 def _help(item: Option) -> str:
     shown = str(item.default).lower() if isinstance(item.default, bool) else item.default
     default = "" if shown in ("", ()) else f" (default: {shown})"
     unit = f" [{item.unit}]" if item.unit else ""
     return (item.description + unit + default).replace("%", "%%")
-
-
-def _metavar(item: Option) -> str | None:
-    return None if item.choices else item.name.rpartition(".")[2].upper()

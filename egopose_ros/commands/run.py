@@ -1,0 +1,58 @@
+"""`egopose run`: start the estimator on live topics, or on a bag that it plays."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import yaml
+
+from egopose_ros.config import Config, ConfigError, Option, PlayerConfig, options
+from egopose_ros.flags import add_flags, configuration
+from egopose_ros.ros import graph
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_flags(parser, graph.LaunchConfig)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, with a value in YAML; repeatable"
+    )
+    parser.add_argument("--settings", action="store_true", help="print every setting as a parameter file, and end")
+    replay = parser.add_argument_group("replay", "play a bag, on its time; the graph ends when the bag ends")
+    replay.add_argument("--bag", help="bag folder, or a .mcap, .db3 or ROS 1 .bag file")
+    add_flags(replay, PlayerConfig, only=("rate", "loop"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.settings:
+        print(parameter_file())
+        return 0
+    settings = dict(_setting(item) for item in arguments.set)
+    replay = None
+    if arguments.bag:
+        player = configuration(arguments, PlayerConfig())
+        replay = graph.Replay(arguments.bag, player.rate, player.loop)
+    return graph.start(configuration(arguments, graph.LaunchConfig()), settings, replay)
+
+
+def parameter_file() -> str:
+    """Return every setting at its default, described, as a ROS parameter file to edit."""
+    lines = ["/**:", "  ros__parameters:"]
+    for item in options(Config):
+        lines.append(f"    # {item.description}{_limits(item)}")
+        value = list(item.default) if isinstance(item.default, tuple) else item.default
+        lines.append(f"    {item.name}: {yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}")
+    return "\n".join(lines)
+
+
+def _limits(item: Option) -> str:
+    if item.choices:
+        return f" One of {', '.join(item.choices)}."
+    return f" [{item.unit}]" if item.unit else ""
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"--set: expected name=value, got '{text}'")
+    return name, yaml.safe_load(value)

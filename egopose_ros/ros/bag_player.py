@@ -1,0 +1,207 @@
+"""Play a bag onto the live graph: recorded bytes with their original stamps, paced on the steady clock, and /clock."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
+
+from egopose_ros.config import ConfigError, PlayerConfig
+from egopose_ros.flags import add_flags, configuration
+from egopose_ros.ros.bag_source import BagSource, Message
+
+_POLL_S = 0.02
+# A subscriber that is matched on our side may not have matched us yet, and drops what comes before that.
+_SETTLE_S = 0.5
+# Fast DDS asks its subscribers every three seconds.
+_ACKNOWLEDGE_S = 5.0
+_CLOCK_QOS = QoSProfile(depth=10)
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a run of the player did."""
+
+    messages: int
+    seconds: float
+    latest_s: float
+    """how far the message furthest behind its time was published behind it"""
+    ended: bool
+    """the bag came to its end, nobody stopped the player"""
+
+
+class BagPlayer:
+    """Publishers for every track of a bag, and the pace."""
+
+    def __init__(self, node: Node, bag: BagSource, config: PlayerConfig) -> None:
+        self._node = node
+        self._bag = bag
+        self._config = config
+        self._clock = node.create_publisher(Clock, "/clock", _CLOCK_QOS) if config.clock_hz else None
+        tracks = [track for track in bag.tracks if not (self._clock and track.topic == "/clock")]
+        self._publishers: dict[str, Publisher] = {
+            track.topic: node.create_publisher(track.message_type, track.topic, track.qos) for track in tracks
+        }
+        self._awaited = [track for track in tracks if track.is_image] or tracks
+        self._start_ns = bag.start_ns + round(config.start_s * 1e9)
+        if self._start_ns > bag.end_ns:
+            length_s = (bag.end_ns - bag.start_ns) / 1e9
+            raise ConfigError(f"start_s: expected a time inside the bag of {length_s:.1f} s, got {config.start_s:g}")
+        self._messages = 0
+        self._latest_s = 0.0
+
+    def play(self, stop: threading.Event) -> Played:
+        """Publish the bag once, or again and again, until its end or the stop. BagError where the bag breaks off."""
+        unmatched = self._await_subscribers(stop)
+        if unmatched:
+            self._node.get_logger().warning(
+                f"no subscriber of {', '.join(unmatched)} after {self._config.wait_s:g} s; playing all the same"
+            )
+        began = time.monotonic()
+        while not stop.is_set():
+            self._play_once(stop)
+            if not self._config.loop:
+                break
+        self._flush(stop)
+        return Played(self._messages, time.monotonic() - began, self._latest_s, not stop.is_set())
+
+    def _play_once(self, stop: threading.Event) -> None:
+        origin = time.monotonic()
+        for event in self._events():
+            stamp_ns = event.stamp_ns if isinstance(event, Message) else event
+            # Latched messages from before the start are due at once.
+            due = origin + max(0, stamp_ns - self._start_ns) / 1e9 / self._config.rate
+            delay = due - time.monotonic()
+            if delay > 0:
+                stop.wait(delay)
+            if stop.is_set():
+                return
+            if isinstance(event, Message):
+                self._publishers[event.track.topic].publish(event.data)
+                self._messages += 1
+                self._latest_s = max(self._latest_s, time.monotonic() - due)
+            else:
+                self._tick(event)
+
+    def _events(self) -> Iterator[Message | int]:
+        """Yield messages and, as bare stamps [ns], the ticks of /clock between them."""
+        period_ns = round(1e9 * self._config.rate / self._config.clock_hz) if self._clock else 0
+        tick_ns = self._start_ns
+        start_ns = self._start_ns if self._config.start_s else None
+        for message in self._bag.messages(start_ns):
+            if message.track.topic not in self._publishers:
+                continue
+            while self._clock and tick_ns <= message.stamp_ns:
+                yield tick_ns
+                tick_ns += period_ns
+            yield message
+
+    def _tick(self, stamp_ns: int) -> None:
+        assert self._clock is not None
+        clock = Clock()
+        clock.clock.sec, clock.clock.nanosec = divmod(stamp_ns, 10**9)
+        self._clock.publish(clock)
+
+    def _await_subscribers(self, stop: threading.Event) -> list[str]:
+        """Wait until every awaited topic is subscribed to; return those that are not when the time is over.
+
+        Once one is, the others get no more than the settling time: a bag may hold cameras that nobody asks for.
+        """
+        if not self._config.wait_s:
+            return []
+        deadline = time.monotonic() + self._config.wait_s
+        matched = False
+        while not stop.is_set():
+            waiting = [t.topic for t in self._awaited if not self._publishers[t.topic].get_subscription_count()]
+            if self._clock:
+                self._tick(self._start_ns)
+            if not matched and len(waiting) < len(self._awaited):
+                matched = True
+                deadline = time.monotonic() + _SETTLE_S
+            if time.monotonic() >= deadline:
+                return [] if matched else waiting
+            stop.wait(_POLL_S)
+        return []
+
+    def _flush(self, stop: threading.Event) -> None:
+        """Wait until reliable subscribers have everything, so that nothing is lost when the process ends."""
+        deadline = time.monotonic() + _ACKNOWLEDGE_S
+        waiting = list(self._publishers.values())
+        while waiting and time.monotonic() < deadline and not stop.is_set():
+            if waiting[-1].wait_for_all_acked(Duration(seconds=_POLL_S)):
+                waiting.pop()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the player as a ROS executable: `player BAG [flags] [--ros-args ...]`. Being stopped is no failure."""
+    argv = sys.argv[1:] if argv is None else argv
+    own = argv[: argv.index("--ros-args")] if "--ros-args" in argv else argv
+    parser = argparse.ArgumentParser(prog="player", description=__doc__)
+    add_arguments(parser)
+    arguments = parser.parse_args(own)
+    try:
+        play(arguments.bag, configuration(arguments, PlayerConfig()), argv[len(own) :])
+    except (OSError, ValueError) as error:
+        print(f"player: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, help="bag folder, or a .mcap, .db3 or ROS 1 .bag file")
+    add_flags(parser, PlayerConfig)
+
+
+def play(path: Path, config: PlayerConfig, ros_arguments: Sequence[str] = ()) -> Played:
+    """Play a bag in this process, in its main thread, until its end, SIGINT or SIGTERM."""
+    renames = [argument for rule in config.remap for argument in ("-r", _rename(rule))]
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with BagSource(path, config.topics) as bag:
+        rclpy.init(args=[*ros_arguments, "--ros-args", *renames], signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            # Never spun: services that nobody answers would only mislead.
+            node = Node("egopose_player", start_parameter_services=False)
+            _report_start(node, bag)
+            played = BagPlayer(node, bag, config).play(stop)
+            node.get_logger().info(
+                f"played {played.messages} messages in {played.seconds:.1f} s, "
+                f"the latest {played.latest_s * 1e3:.0f} ms behind its time"
+            )
+            node.destroy_node()
+        finally:
+            rclpy.try_shutdown()
+    return played
+
+
+def _rename(rule: str) -> str:
+    source, separator, target = rule.partition(":=")
+    if not (source and separator and target):
+        raise ConfigError(f"remap: expected from:=to, got '{rule}'")
+    return rule
+
+
+def _report_start(node: Node, bag: BagSource) -> None:
+    for topic, reason in bag.skipped.items():
+        node.get_logger().warning(f"{topic} is left out: {reason}")
+    total = sum(track.count for track in bag.tracks)
+    seconds = (bag.end_ns - bag.start_ns) / 1e9
+    node.get_logger().info(f"{bag.path}: {total} messages of {len(bag.tracks)} topics, {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""The graph of launch/: its arguments, and a stand-in that starts it where ROS has no `launch`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+import yaml
+
+from egopose_ros.config import (
+    CameraConfig,
+    Config,
+    ConfigError,
+    HeadPoseConfig,
+    Leaf,
+    NetworkConfig,
+    PlayerConfig,
+    RuntimeConfig,
+    flatten,
+    option,
+    options,
+    replace,
+)
+from egopose_ros.resources import share_file
+from egopose_ros.ros import processes
+from egopose_ros.ros.processes import Process
+
+OVERRIDES = {
+    "calibration": "camera.calibration",
+    "network": "network.name",
+    "device": "runtime.device",
+    "head_pose": "head_pose.source",
+}
+"""argument of `LaunchConfig` -> the leaf of `Config` that it stands for"""
+
+
+_SIM_TIME = "use_sim_time"
+
+
+def _override(tree: type, name: str) -> Any:
+    """Declare a text argument for a leaf, whose empty default leaves the leaf as the parameter file has it."""
+    leaf = tree.__dataclass_fields__[name].metadata
+    choices = ("", *leaf["choices"]) if leaf["choices"] else ()
+    return option("", leaf["description"] + " Not given: as in params_file.", choices=choices)
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """The arguments of launch/egopose.launch.py and of `egopose run`."""
+
+    camera_topic: str = option(
+        "image_raw", "Image topic of a rig with one camera: image_raw is renamed to it. More cameras: params_file."
+    )
+    calibration: str = _override(CameraConfig, "calibration")
+    network: str = _override(NetworkConfig, "name")
+    device: str = _override(RuntimeConfig, "device")
+    head_pose: str = _override(HeadPoseConfig, "source")
+    params_file: str = option("", "Parameter file (YAML). Not given: config/estimator.yaml of this package.")
+    namespace: str = option("", "Namespace of every node.")
+    use_sim_time: str = option(
+        "", "Take the time from /clock. Not given: as in params_file.", choices=("", "true", "false")
+    )
+    log_level: str = option("info", "Log level.", choices=("debug", "info", "warn", "error", "fatal"))
+    rviz: bool = option(False, "Start RViz as well, with config/egopose.rviz.")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A bag to play through the graph, as launch/replay.launch.py does."""
+
+    bag: str
+    rate: float
+    loop: bool
+
+
+def text(value: Leaf) -> str:
+    """Write a leaf as launch arguments and ROS parameter rules do."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def start(config: LaunchConfig, settings: Mapping[str, Leaf], replay: Replay | None = None) -> int:
+    """Start the graph and return its exit status when it has ended: by `launch` where it is there, else by ourselves.
+
+    `settings` are leaves of `Config`; they win over the parameter file, and the arguments over both.
+    """
+    parameters = {**read_parameters(config.params_file or str(share_file("config/estimator.yaml"))), **settings}
+    overrides = {leaf: getattr(config, name) for name, leaf in OVERRIDES.items() if getattr(config, name)}
+    replace(Config(), {name: value for name, value in {**parameters, **overrides}.items() if name != _SIM_TIME})
+    with tempfile.TemporaryDirectory(prefix="egopose_") as folder:
+        file = Path(folder) / "parameters.yaml"
+        file.write_text(yaml.safe_dump(_parameter_file(parameters)))
+        merged = dataclasses.replace(config, params_file=str(file))
+        if launch_obstacle():
+            return processes.run(_processes(merged, replay), environment())
+        return _launch(merged, replay)
+
+
+def launch_obstacle() -> str:
+    """Return why the launch files cannot be started here, '' where they can: the one place that decides."""
+    try:
+        for module in ("launch", "launch_ros"):
+            importlib.import_module(module)
+        prefix = importlib.import_module("ament_index_python.packages").get_package_prefix("egopose_ros")
+    except ImportError as error:
+        return f"ROS has no launch here: {error}"
+    except LookupError as error:
+        return f"egopose_ros is not among the packages that ROS knows: {error}"
+    executable = Path(prefix) / "lib" / "egopose_ros" / "estimator"
+    return "" if executable.exists() else f"the executables are not installed: expected {executable}"
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for our processes: with a shared-memory segment that holds whole images."""
+    return {profile_variable(): str(share_file("config/fastdds_shm.xml")), **os.environ}
+
+
+def profile_variable() -> str:
+    """Return the variable that names Fast DDS's profile: Kilted warns of the one that Humble and Jazzy know."""
+    former = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+    return "FASTRTPS_DEFAULT_PROFILES_FILE" if former else "FASTDDS_DEFAULT_PROFILES_FILE"
+
+
+def read_parameters(path: str) -> dict[str, Leaf]:
+    """Return the settings in a ROS parameter file, checked, and use_sim_time, which is ROS's own.
+
+    ConfigError names the file and what does not fit.
+    """
+    try:
+        sections = yaml.safe_load(Path(path).read_text())
+        flat: dict[str, Any] = {}
+        for section in sections.values():
+            flat.update(flatten(section["ros__parameters"]))
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: expected a ROS parameter file, node: ros__parameters: ..., got {error!r}") from error
+    try:
+        replace(Config(), {name: value for name, value in flat.items() if name != _SIM_TIME})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return flat
+
+
+def _parameter_file(parameters: Mapping[str, Leaf]) -> dict[str, Any]:
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()}
+    return {"/**": {"ros__parameters": plain}}
+
+
+def _processes(config: LaunchConfig, replay: Replay | None) -> list[Process]:
+    """Return what the launch files start."""
+    common = ["-r", f"image_raw:={config.camera_topic}", "--log-level", config.log_level]
+    use_sim_time = "true" if replay is not None else config.use_sim_time
+    if use_sim_time:
+        common += ["-p", f"{_SIM_TIME}:={use_sim_time}"]
+    if config.namespace:
+        common += ["-r", f"__ns:=/{config.namespace.strip('/')}"]
+    overrides = {leaf: getattr(config, name) for name, leaf in OVERRIDES.items() if getattr(config, name)}
+    # Quoted, so that YAML takes every value for text.
+    rules = [argument for leaf, value in overrides.items() for argument in ("-p", f"{leaf}:={json.dumps(value)}")]
+    started = [_module("estimator", "--ros-args", "--params-file", config.params_file, *rules, *common)]
+    if config.rviz:
+        if shutil.which("rviz2") is None:
+            raise ConfigError("rviz: expected rviz2 on the PATH, got none; `egopose view` shows the graph in a browser")
+        rviz = ("rviz2", "-d", str(share_file("config/egopose.rviz")), "--ros-args", *common)
+        started.append(Process("rviz2", rviz))
+    if replay is not None:
+        flags = ("--rate", text(replay.rate), *(["--loop"] if replay.loop else []))
+        started.append(_module("bag_player", replay.bag, *flags))
+    return started
+
+
+def _module(name: str, *arguments: str) -> Process:
+    return Process(name, (sys.executable, "-m", f"egopose_ros.ros.{name}", *arguments))
+
+
+def _launch(config: LaunchConfig, replay: Replay | None) -> int:
+    """Start the launch files by the real `launch`."""
+    from launch import LaunchDescription, LaunchService
+    from launch.actions import IncludeLaunchDescription
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    name = "egopose" if replay is None else "replay"
+    values = {**dataclasses.asdict(config), **(dataclasses.asdict(replay) if replay else {})}
+    arguments = [(key, text(value)) for key, value in values.items()]
+    source = PythonLaunchDescriptionSource(str(share_file(f"launch/{name}.launch.py")))
+    service = LaunchService()
+    service.include_launch_description(
+        LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)])
+    )
+    return service.run()

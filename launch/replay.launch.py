@@ -1,0 +1,41 @@
+"""Play a bag through the graph of egopose.launch.py, on the time of the bag; ends when the bag ends."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
+from launch.conditions import IfCondition, UnlessCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
+from launch_ros.actions import Node
+
+from egopose_ros.config import PlayerConfig, options
+from egopose_ros.ros.graph import text
+
+
+def generate_launch_description():
+    settings = {item.name: item for item in options(PlayerConfig)}
+    arguments = [
+        DeclareLaunchArgument("bag", description="Bag folder, or a .mcap, .db3 or ROS 1 .bag file."),
+        *(
+            DeclareLaunchArgument(
+                name, default_value=text(settings[name].default), description=settings[name].description
+            )
+            for name in ("rate", "loop")
+        ),
+    ]
+    graph = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(PathJoinSubstitution([ThisLaunchFileDir(), "egopose.launch.py"])),
+        launch_arguments={"use_sim_time": "true"}.items(),
+    )
+    loop = LaunchConfiguration("loop")
+    return LaunchDescription([*arguments, graph, player(UnlessCondition(loop)), player(IfCondition(loop), "--loop")])
+
+
+def player(condition, *flags):
+    return Node(
+        package="egopose_ros",
+        executable="player",
+        arguments=[LaunchConfiguration("bag"), "--rate", LaunchConfiguration("rate"), *flags],
+        output="screen",
+        on_exit=Shutdown(reason="the player ended"),
+        condition=condition,
+    )
