@@ -98,7 +98,7 @@ def place(motion: Motion, rest_joints: np.ndarray, sole_height: float) -> Placed
     points = soles(rotations, joints, rest, sole_height)
     correction = _plant(points, motion.foot_contact, supports, motion.fps)
     ankles = joints[:, [leg[2] for leg in _LEGS]] + correction
-    pelvis[:, 2] -= _drop(rotations, pelvis, ankles, motion.foot_contact, rest, motion.fps)
+    pelvis[:, 2] -= sink(rotations[:, 0], pelvis, ankles, motion.foot_contact, rest, motion.fps, 0.995)
     rotations = solve_legs(rotations, pelvis, ankles, rest)
     return PlacedMotion(
         rotations.astype(np.float32),
@@ -162,14 +162,20 @@ def _bridge(values: np.ndarray, known: np.ndarray) -> None:
         values[first:last] = before + (after - before) * (u**3 * (10 - 15 * u + 6 * u**2))[:, None]
 
 
-def _drop(
-    rotations: np.ndarray, pelvis: np.ndarray, ankles: np.ndarray, contact: np.ndarray, rest: np.ndarray, fps: float
+def sink(
+    R_pelvis: np.ndarray,
+    pelvis: np.ndarray,
+    ankles: np.ndarray,
+    contact: np.ndarray,
+    rest: np.ndarray,
+    fps: float,
+    stretch: float,
 ) -> np.ndarray:
-    """Return how far (T,) [m] the pelvis must sink, smoothly, for planted feet to be within reach."""
+    """Return how far (T,) [m] the pelvis must sink, smoothly, for planted feet to be within `stretch` of the leg."""
     drop = np.zeros(len(pelvis))
     for side, (hip, knee, ankle, _) in enumerate(_LEGS):
-        root = pelvis + rotations[:, 0] @ (rest[hip] - rest[0])
-        reach = 0.995 * (np.linalg.norm(rest[knee] - rest[hip]) + np.linalg.norm(rest[ankle] - rest[knee]))
+        root = pelvis + R_pelvis @ (rest[hip] - rest[0])
+        reach = stretch * (np.linalg.norm(rest[knee] - rest[hip]) + np.linalg.norm(rest[ankle] - rest[knee]))
         offset = root - ankles[:, side]
         allowed = np.sqrt(np.maximum(reach**2 - np.sum(offset[:, :2] ** 2, -1), 0.0))
         drop = np.maximum(drop, np.where(contact[:, side], offset[:, 2] - allowed, 0.0))
