@@ -275,6 +275,7 @@ class PlayerConfig:
         10.0, "Wait at most this long for subscribers of the images before the first message.", minimum=0.0,
         maximum=3600.0, unit="s",
     )
+    subscribers: int = option(1, "Subscribers of an image topic to wait for.", minimum=1, maximum=100)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class BagPlayer:
         unmatched = self._await_subscribers(stop)
         if unmatched:
             self._node.get_logger().warning(
-                f"no subscriber of {', '.join(unmatched)} after {self._config.wait_s:g} s; playing all the same"
+                f"fewer than {self._config.subscribers} subscribers of {', '.join(unmatched)} after "
+                f"{self._config.wait_s:g} s; playing all the same"
             )
         began = time.monotonic()
         while not stop.is_set():
@@ -125,7 +126,8 @@ class BagPlayer:
         deadline = time.monotonic() + self._config.wait_s
         matched = False
         while not stop.is_set():
-            waiting = [t.topic for t in self._awaited if not self._publishers[t.topic].get_subscription_count()]
+            counts = {track.topic: self._publishers[track.topic].get_subscription_count() for track in self._awaited}
+            waiting = [topic for topic, count in counts.items() if count < self._config.subscribers]
             if self._clock:
                 self._tick(self._start_ns)
             if not matched and len(waiting) < len(self._awaited):
