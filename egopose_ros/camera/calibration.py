@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from egopose_ros.camera import ocam_files, readers
-from egopose_ros.camera.fields import integers, matrix, number, numbers, require
+from egopose_ros.camera.fields import integers, mappings, matrix, number, numbers, require
 from egopose_ros.camera.models import MODELS, CameraModel, OCam
 from egopose_ros.camera.planar import NO_DISTORTION
 from egopose_ros.camera.rig import MOUNTED_DEG, Rig, RigCamera, mounted_rotation, nominal_T_head_camera
@@ -122,9 +122,7 @@ def _document(text: str) -> dict[str, Any]:
 def _own(data: dict[str, Any]) -> Rig:
     if data["egopose_rig"] != VERSION:
         raise ValueError(f"egopose_rig: expected version {VERSION}, got {data['egopose_rig']!r}")
-    entries, head_known = require(data, "cameras", "a list of cameras"), data.get("head_known", True)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError("cameras: expected a list of mappings")
+    entries, head_known = mappings(data, "cameras"), data.get("head_known", True)
     if type(head_known) is not bool:
         raise ValueError(f"head_known: expected true or false, got {head_known!r}")
     without = [str(entry.get("name")) for entry in entries if "T_head_camera" not in entry]

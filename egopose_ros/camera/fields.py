@@ -42,6 +42,19 @@ def integers(data: Mapping[str, Any], key: str, length: int) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
+def integer(data: Mapping[str, Any], key: str) -> int:
+    """Return one whole number."""
+    return integers({key: [require(data, key, "a whole number")]}, key, 1)[0]
+
+
+def mappings(data: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Return a list of mappings."""
+    value = require(data, key, "a list of mappings")
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError(f"{key}: expected a list of mappings, got {value!r}")
+    return value
+
+
 def matrix(data: Mapping[str, Any], key: str, rows: int, columns: int) -> np.ndarray:
     """Return a (rows, columns) matrix of finite numbers, written as nested lists."""
     value = require(data, key, f"a {rows}x{columns} matrix")

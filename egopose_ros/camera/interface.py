@@ -18,6 +18,9 @@ from torch import Tensor
 
 Model = TypeVar("Model", bound="CameraModel")
 
+MAXIMUM_SIZE = 32767
+"""[px], what OpenCV's maps can address"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CameraModel(ABC):
@@ -31,7 +34,10 @@ class CameraModel(ABC):
     """largest angle from the optical axis that the lens images [rad]"""
 
     def __post_init__(self) -> None:
-        self._require(self.size[0] > 0 and self.size[1] > 0, f"size {self.size}: expected positive width and height")
+        self._require(
+            all(0 < length <= MAXIMUM_SIZE for length in self.size),
+            f"size: expected positive width and height of at most {MAXIMUM_SIZE}, got {self.size}",
+        )
         finite = all(math.isfinite(value) for value in _numbers(dataclasses.astuple(self)))
         self._require(finite, f"expected finite parameters, got {self}")
         limit = self.angle_limit

@@ -12,7 +12,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from egopose_ros.camera.angular import AXIS, OCam
-from egopose_ros.camera.fields import integers, numbers, require
+from egopose_ros.camera.fields import integers, matrix, number, numbers, require
 from egopose_ros.camera.validation import check_circle, with_trusted_angle
 
 FIT_TOLERANCE_PX = 0.01
@@ -26,24 +26,21 @@ def from_json(data: dict[str, Any]) -> OCam:
         centre = tuple(numbers(data, "image_center", 2))
         c, d, e = numbers(data, "affine", 3) if "affine" in data else (1.0, 0.0, 0.0)
     else:
-        intrinsic = require(data, "intrinsic", "the centre, as 'image_center' or 'intrinsic'")
-        rows = [numbers({"intrinsic": row}, "intrinsic") for row in intrinsic[:2]]
-        if len(rows) < 2 or min(len(row) for row in rows) < 3:
-            raise ValueError(f"intrinsic: expected a 3x3 matrix, got {intrinsic!r}")
+        rows = _rows(data, "intrinsic", "the centre, as 'image_center' or 'intrinsic'")
+        if min(len(row) for row in rows) < 3:
+            raise ValueError(f"intrinsic: expected rows of 3 numbers or more, got {rows}")
         centre = (rows[0][2], rows[1][2])
         # The code that made these data sets ignores the affine part, so their pixels are without it.
         c, d, e = 1.0, 0.0, 0.0
     w2c = numbers(data, "polynomialW2C") if "polynomialW2C" in data else None
-    circle = data.get("imageCircleRadius")
-    circle = float(numbers({"imageCircleRadius": [circle]}, "imageCircleRadius")[0]) if circle is not None else None
+    circle = number(data, "imageCircleRadius") if "imageCircleRadius" in data else None
     return make(size, centre, numbers(data, "polynomialC2W"), w2c, (c, d, e, 1.0), circle)
 
 
 def from_py_ocamcalib(data: dict[str, Any]) -> OCam:
     """Read py-OCamCalib's JSON, to which the image size must have been added as 'size': it does not write one."""
     require(data, "size", "'size': [width, height], which py-OCamCalib does not write; add it")
-    stretch = require(data, "stretch_matrix", "a 2x2 matrix")
-    affine = tuple(value for row in stretch for value in numbers({"stretch_matrix": row}, "stretch_matrix", 2))
+    affine = tuple(matrix(data, "stretch_matrix", 2, 2).ravel().tolist())
     w2c = numbers(data, "inverse_poly") if "inverse_poly" in data else None
     centre = tuple(numbers(data, "distortion_center", 2))
     return make(tuple(integers(data, "size", 2)), centre, numbers(data, "taylor_coefficient"), w2c, affine, None)
@@ -107,10 +104,19 @@ def fit_w2c(c2w: Sequence[float], radius_px: float) -> tuple[float, ...]:
     raise ValueError(f"OCam: expected an inverse polynomial within {FIT_TOLERANCE_PX} px, the best misses by {error:.3g}")
 
 
+def _rows(data: dict[str, Any], key: str, expected: str) -> list[tuple[float, ...]]:
+    """Return the first two rows of a matrix of any size."""
+    value = require(data, key, expected)
+    if not isinstance(value, list) or len(value) < 2:
+        raise ValueError(f"{key}: expected {expected}, got {value!r}")
+    return [numbers({key: row}, key) for row in value[:2]]
+
+
 def _samples(c2w: Sequence[float], radius_px: float) -> tuple[np.ndarray, np.ndarray]:
     """Return (theta, rho) of the forward polynomial, as far as the angle grows."""
     rho = np.linspace(0.0, radius_px, 2001)
-    theta = np.arctan2(np.polynomial.polynomial.polyval(rho, c2w), rho)
+    with np.errstate(over="ignore", invalid="ignore"):
+        theta = np.arctan2(np.polynomial.polynomial.polyval(rho, c2w), rho)
     grows = np.concatenate([[True], np.diff(theta) > 0]).cumprod().astype(bool)
     if grows.sum() < 100:
         raise ValueError("OCam: expected C2W whose angle grows with the radius, got one that falls from the centre on")

@@ -10,7 +10,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from egopose_ros.camera.fields import integers, matrix, number, numbers, require
+from egopose_ros.camera.fields import integer, integers, mappings, matrix, number, numbers, require
 from egopose_ros.camera.models import EUCM, CameraModel, DoubleSphere, Fisheye62, Fisheye624, KannalaBrandt, Pinhole
 from egopose_ros.camera.planar import NO_DISTORTION
 from egopose_ros.camera.rig import RigCamera, check_rotation, nominal_T_head_camera
@@ -70,22 +70,16 @@ def camera_info_file(data: dict[str, Any]) -> list[RigCamera]:
     name = str(data.get("camera_name") or "camera")
     distortion_model = str(require(data, "distortion_model", "a distortion model"))
     if "camera_matrix" in data:
-        width, height = (integers({key: [require(data, key)]}, key, 1)[0] for key in ("image_width", "image_height"))
+        width, height = integer(data, "image_width"), integer(data, "image_height")
         k = numbers(require(data, "camera_matrix"), "data", 9)
         d = numbers(require(data, "distortion_coefficients"), "data")
         return [RigCamera(name, from_camera_info(width, height, distortion_model, d, k))]
-    width, height = (integers({key: [require(data, key)]}, key, 1)[0] for key in ("width", "height"))
-    roi = data.get("roi") or {}
-    model = from_camera_info(
-        width,
-        height,
-        distortion_model,
-        numbers(data, "d"),
-        numbers(data, "k", 9),
-        (int(data.get("binning_x", 0)), int(data.get("binning_y", 0))),
-        tuple(int(roi.get(key, 0)) for key in ("x_offset", "y_offset", "width", "height")),
-    )
-    return [RigCamera(name, model)]
+    binning = tuple(integer(data, key) if key in data else 0 for key in ("binning_x", "binning_y"))
+    region = ("x_offset", "y_offset", "width", "height")
+    roi = tuple(integer(data["roi"], key) for key in region) if "roi" in data else (0, 0, 0, 0)
+    width, height = integer(data, "width"), integer(data, "height")
+    d, k = numbers(data, "d"), numbers(data, "k", 9)
+    return [RigCamera(name, from_camera_info(width, height, distortion_model, d, k, binning, roi))]
 
 
 def kalibr(data: dict[str, Any]) -> list[RigCamera]:
@@ -161,7 +155,10 @@ BASALT: dict[str, tuple[type[CameraModel], Callable[[dict[str, Any]], dict[str, 
 def basalt(data: dict[str, Any]) -> list[RigCamera]:
     """Read Basalt's JSON."""
     data = require(data, "value0", "Basalt's calibration")
-    poses, models, sizes = (require(data, key, "a list") for key in ("T_imu_cam", "intrinsics", "resolution"))
+    poses, models = mappings(data, "T_imu_cam"), mappings(data, "intrinsics")
+    sizes = require(data, "resolution", "a list of sizes")
+    if not isinstance(sizes, list):
+        raise ValueError(f"resolution: expected a list of sizes, got {sizes!r}")
     if not len(poses) == len(models) == len(sizes):
         raise ValueError(f"expected one pose, model and size a camera, got {len(poses)}, {len(models)}, {len(sizes)}")
     T_imu_cam = [
@@ -187,7 +184,7 @@ def basalt(data: dict[str, Any]) -> list[RigCamera]:
 
 def aria(data: dict[str, Any]) -> list[RigCamera]:
     """Read the factory or online calibration of Project Aria; its eye trackers are left out."""
-    entries = [entry for entry in require(data, "CameraCalibrations", "cameras") if entry.get("Label") in ARIA_SIZES]
+    entries = [entry for entry in mappings(data, "CameraCalibrations") if str(entry.get("Label")) in ARIA_SIZES]
     if not entries:
         raise ValueError(f"CameraCalibrations: expected one of {', '.join(ARIA_SIZES)}, got none of them")
     cameras, T_device_first = [], None

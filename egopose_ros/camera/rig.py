@@ -102,7 +102,7 @@ def check_rotation(R: np.ndarray, name: str) -> None:
     """Refuse what is not orthonormal and right-handed within 1e-4, with the reason."""
     if not np.isfinite(R).all():
         raise ValueError(f"{name}: expected finite numbers, got {R.tolist()}")
-    error = float(np.abs(R @ R.T - np.eye(3)).max())
+    error = float(np.abs(R.clip(-2.0, 2.0) @ R.clip(-2.0, 2.0).T - np.eye(3)).max())
     if error > ROTATION_TOLERANCE:
         raise ValueError(f"{name}: expected an orthonormal rotation, got rows that miss it by {error:.3g}")
     if np.linalg.det(R) < 0:

@@ -56,11 +56,12 @@ def angle_at_radius(model: CameraModel, radius_px: float) -> float:
 
 def with_trusted_angle(model: Model, circle_radius_px: float | None = None) -> Model:
     """Return a model made with its largest angle, narrowed to what can be trusted and to the lens circle."""
+    check_centre(model)
     angle = min(trust_angle(model), MAXIMUM_UNDECLARED_ANGLE)
     if angle < MINIMUM_ANGLE:
         raise ValueError(
             f"expected a field of view of {2 * math.degrees(MINIMUM_ANGLE):.0f} deg or more, "
-            f"but project and unproject agree over {2 * math.degrees(angle):.1f} deg only"
+            f"but the radius grows, and project and unproject agree, over {2 * math.degrees(angle):.1f} deg only"
         )
     if circle_radius_px is not None:
         angle = min(angle, angle_at_radius(model, circle_radius_px))
@@ -69,7 +70,7 @@ def with_trusted_angle(model: Model, circle_radius_px: float | None = None) -> M
 
 def check_model(model: CameraModel) -> None:
     """Raise ValueError with the reason unless a camera is sound over the field of view that it declares."""
-    _check_centre(model)
+    check_centre(model)
     if model.max_angle < MINIMUM_ANGLE:
         raise ValueError(
             f"expected a field of view of {2 * math.degrees(MINIMUM_ANGLE):.0f} deg or more, "
@@ -82,6 +83,20 @@ def check_model(model: CameraModel) -> None:
         raise ValueError(
             f"expected the lens to image at least {MINIMUM_COVERAGE:.0%} of the largest circle on the "
             f"{model.size[0]}x{model.size[1]} sensor, got {coverage:.1%}: a placeholder, or another image size"
+        )
+
+
+def check_centre(model: CameraModel) -> None:
+    """Raise ValueError unless the centre is in the image, and not better in the middle with width and height swapped."""
+    (width, height), (x, y) = model.size, model.centre
+    if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+        raise ValueError(f"centre: expected a point in the {width}x{height} image, got ({x:.1f}, {y:.1f})")
+    written = max(abs(x / width - 0.5), abs(y / height - 0.5))
+    swapped = max(abs(x / height - 0.5), abs(y / width - 0.5))
+    if written > 0.06 and swapped < written / 3:
+        raise ValueError(
+            f"size {width}x{height} and centre ({x:.1f}, {y:.1f}) do not belong together: expected both (x, y), "
+            f"but one of them seems to be (row, column), as the centre is the middle of a {height}x{width} image"
         )
 
 
@@ -109,19 +124,6 @@ def inscribed_coverage(model: CameraModel) -> float:
     middle = (torch.tensor(model.size, dtype=torch.float64) - 1.0) / 2.0
     inscribed = (pixels - middle).norm(dim=-1) <= min(model.size) / 2.0
     return float(model.unproject(pixels)[1][inscribed].double().mean())
-
-
-def _check_centre(model: CameraModel) -> None:
-    (width, height), (x, y) = model.size, model.centre
-    if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
-        raise ValueError(f"centre: expected a point in the {width}x{height} image, got ({x:.1f}, {y:.1f})")
-    written = max(abs(x / width - 0.5), abs(y / height - 0.5))
-    swapped = max(abs(x / height - 0.5), abs(y / width - 0.5))
-    if written > 0.06 and swapped < written / 3:
-        raise ValueError(
-            f"size {width}x{height} and centre ({x:.1f}, {y:.1f}) do not belong together: expected both (x, y), "
-            f"but one of them seems to be (row, column), as the centre is the middle of a {height}x{width} image"
-        )
 
 
 def _check_monotone(model: CameraModel) -> None:
