@@ -276,10 +276,10 @@ def _template() -> tuple[Tensor, Tensor, Tensor]:
     An adult of 1.70 m by usual proportions; the network learns what differs.
     """
     offsets = {
-        "pelvis": (0.0, 0.0, 0.0), "hip": (0.0, 0.09, -0.08), "knee": (0.0, 0.0, -0.40), "ankle": (-0.02, 0.0, -0.41),
-        "foot": (0.13, 0.01, -0.06), "spine1": (-0.02, 0.0, 0.11), "spine2": (0.0, 0.0, 0.13),
-        "spine3": (0.0, 0.0, 0.06), "neck": (-0.02, 0.0, 0.21), "head": (0.03, 0.0, 0.10),
-        "collar": (0.0, 0.07, 0.12), "shoulder": (-0.01, 0.11, 0.03), "elbow": (0.0, 0.26, 0.0),
+        "pelvis": (0.0, 0.0, 0.0), "hip": (0.01, 0.11, -0.06), "knee": (0.0, 0.0, -0.41), "ankle": (0.0, 0.0, -0.45),
+        "foot": (0.15, 0.0, -0.05), "spine1": (0.0, 0.0, 0.10), "spine2": (0.0, 0.0, 0.09),
+        "spine3": (-0.01, 0.0, 0.13), "neck": (0.03, 0.0, 0.18), "head": (0.035, 0.0, 0.10),
+        "collar": (0.05, 0.07, 0.12), "shoulder": (-0.01, 0.115, -0.03), "elbow": (0.0, 0.27, 0.0),
         "wrist": (0.0, 0.25, 0.0),
     }  # fmt: skip
     bones = [joint.removeprefix("left_").removeprefix("right_") for joint in SMPL22.joints]

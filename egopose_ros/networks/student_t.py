@@ -45,6 +45,15 @@ def distribution(squared: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     return z**1.5 * (5.0 - 3.0 * z) / 2.0
 
 
+def quantile(probability: float) -> float:
+    """Return the m that holds a share of the distribution, by bisection."""
+    low, high = 0.0, 1e6
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if distribution(torch.tensor(middle)).item() < probability else (low, middle)
+    return (low + high) / 2
+
+
 def probability_within(cholesky: Float[Tensor, "*batch 3 3"], radius: float) -> Float[Tensor, "*batch"]:
     """Return P(|x - mean| <= radius), the mean over directions u of P(m <= (radius / |L u|)^2).
 

@@ -1,0 +1,150 @@
+"""Rendered training clips on disk, one file a clip, so that many epochs reuse a rendered frame.
+
+Images are JPEG in the canonical camera, truth is plain arrays, and nothing is pickled. A clip is named by its seed, so
+rendering resumes where it ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.geometry import rigid
+from egopose_ros.training.config import DataConfig
+
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class CachedClip:
+    """T frames of V canonical views with truth. The reference frame is that of the first view."""
+
+    jpeg: np.ndarray
+    """(bytes,) uint8, T * V images behind each other, views within frames"""
+    ends: np.ndarray
+    """(T * V,) int64, where each image ends"""
+    stamps_ns: np.ndarray
+    """(T,) int64"""
+    joints: np.ndarray
+    """(T, 22, 3) float32 [m], smpl22, reference frame as it really was"""
+    rotations: np.ndarray
+    """(T, 22, 3, 3) float32, from T-pose axes to that frame"""
+    joints_px: np.ndarray
+    """(T, V, 22, 2) float32, canonical image"""
+    visible: np.ndarray
+    """(T, V, 22) uint8, values of `structs.Visibility`"""
+    T_reference_camera: np.ndarray
+    """(V, 4, 4) float64, as the calibration has it: what a network is told"""
+    T_world_reference: np.ndarray
+    """(T, 4, 4) float64, by the head pose and that calibration"""
+
+    @property
+    def frames(self) -> int:
+        return len(self.stamps_ns)
+
+    @property
+    def views(self) -> int:
+        return self.visible.shape[1]
+
+    def image(self, frame: int, view: int, side: int = 256) -> np.ndarray:
+        """Return (side, side, 3) uint8 RGB."""
+        number = frame * self.views + view
+        start = self.ends[number - 1] if number else 0
+        # A JPEG can be decoded at half its size for a third of the time.
+        flag = cv2.IMREAD_REDUCED_COLOR_2 if side <= CANONICAL.size[0] // 2 else cv2.IMREAD_COLOR
+        image = cv2.cvtColor(cv2.imdecode(self.jpeg[start : self.ends[number]], flag), cv2.COLOR_BGR2RGB)
+        return image if len(image) == side else cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def compress(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `jpeg` and `ends` of images (T, V, H, W, 3) uint8 RGB."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    flat = images.reshape(-1, *images.shape[2:])
+    files = [cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1] for image in flat]
+    return np.concatenate(files), np.cumsum([len(file) for file in files])
+
+
+def write(path: Path, clip: CachedClip) -> None:
+    """Write a clip; the file appears when it is complete."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.savez(file, **{field.name: getattr(clip, field.name) for field in dataclasses.fields(clip)})
+    part.rename(path)
+
+
+def read(path: Path) -> CachedClip:
+    """Read a clip; ValueError names a file that is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return CachedClip(**{name: arrays[name] for name in arrays.files})
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise ValueError(f"cached clip {path}: expected a complete file, delete it to render it anew: {error}") from None
+
+
+def render(seed: int, data: DataConfig, split: str) -> CachedClip:
+    """Render a clip of the synthetic world; its frame rate is drawn by the seed from `data.rates_hz`."""
+    from egopose_ros.synth.world import record  # only rendering needs the body and the ray-caster
+
+    rate = float(data.rates_hz[int(np.random.default_rng(seed).integers(len(data.rates_hz)))])
+    recording = record(seed, split, frames=data.clip_frames, fps=rate, views=data.views)
+    cameras = recording.rig.cameras
+    turns = np.stack([rigid.transform(camera.R_camera_canonical, np.zeros(3)) for camera in cameras])
+    T_head_canonical = recording.T_head_camera @ turns  # (T, V, 4, 4), with slip
+    R, t = (part := rigid.invert(recording.T_world_head @ T_head_canonical[:, 0]))[:, :3, :3], part[:, :3, 3]
+    joints = np.einsum("tab,tjb->tja", R, recording.joints_world) + t[:, None]
+    T_head_nominal = np.stack([camera.T_head_canonical for camera in cameras])
+    jpeg, ends = compress(recording.images.numpy())
+    return CachedClip(
+        jpeg=jpeg,
+        ends=ends,
+        stamps_ns=np.asarray(recording.stamps_ns, np.int64),
+        joints=joints.astype(np.float32),
+        rotations=np.einsum("tab,tjbc->tjac", R, recording.rotations_world).astype(np.float32),
+        joints_px=np.asarray(recording.joints_px, np.float32),
+        visible=np.asarray(recording.visible, np.uint8),
+        T_reference_camera=rigid.invert(T_head_nominal[0]) @ T_head_nominal,
+        T_world_reference=recording.T_world_head @ T_head_nominal[0],
+    )
+
+
+def directory(root: Path, split: str, data: DataConfig) -> Path:
+    """Return the folder of a split's clips; its name holds what the clips depend on."""
+    rates = "-".join(data.rates_hz)
+    return root / f"{split}_v{data.views}_t{data.clip_frames}_{rates}hz_s{data.seed}"
+
+
+def build(root: Path, split: str, data: DataConfig, clips: int, workers: int) -> Iterator[int]:
+    """Render the clips that are missing, in processes of one thread each; yield how many are there, as they grow."""
+    folder = directory(root, split, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [number for number in range(clips) if not (folder / f"{number:06d}.npz").is_file()]
+    done = clips - len(missing)
+    yield done
+    if not missing:
+        return
+    # spawn: a forked child inherits locks of torch's thread pool.
+    with multiprocessing.get_context("spawn").Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        tasks = ((folder / f"{number:06d}.npz", data.seed + number, data, split) for number in missing)
+        for _ in pool.imap_unordered(_render_to, tasks):
+            done += 1
+            yield done
+
+
+def _render_to(task: tuple[Path, int, DataConfig, str]) -> None:
+    path, seed, data, split = task
+    write(path, render(seed, data, split))
+
+
+def load(root: Path, split: str, data: DataConfig, clips: int) -> list[CachedClip]:
+    """Read a split's first clips into memory."""
+    folder = directory(root, split, data)
+    return [read(folder / f"{number:06d}.npz") for number in range(clips)]

@@ -1,0 +1,114 @@
+"""The configuration tree of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from egopose_ros.config import ConfigError, flatten, option, replace
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is rendered. Clips are named by seed + number, so more clips extend a cache."""
+
+    seed: int = option(0, "First seed of the clips.", minimum=0)
+    clips: int = option(1600, "Training clips.", minimum=1)
+    validation_clips: int = option(60, "Validation clips, of the world's validation split.", minimum=1)
+    clip_frames: int = option(24, "Frames of a clip.", minimum=4, maximum=10000)
+    rates_hz: tuple[str, ...] = option(("10", "15", "30"), "Frame rates, one drawn for each clip.")
+    views: int = option(1, "Cameras of a rig.", minimum=1, maximum=4)
+
+    def __post_init__(self) -> None:
+        try:
+            good = bool(self.rates_hz) and all(0 < float(rate) <= 1000 for rate in self.rates_hz)
+        except ValueError:
+            good = False
+        if not good:
+            raise ConfigError(f"data.rates_hz: expected numbers in 0..1000, got {', '.join(self.rates_hz)}")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What is done to cached frames. Geometry is exact: mirroring, and turning about the optical axis."""
+
+    mirror: float = option(0.5, "Share of mirrored clips.", minimum=0.0, maximum=1.0)
+    roll_deg: float = option(15.0, "Standard deviation of the turn about each optical axis.", minimum=0.0, maximum=180)
+    mono: float = option(0.3, "Share of grey clips.", minimum=0.0, maximum=1.0)
+    colour: float = option(0.25, "Spread of gain, gamma and white balance.", minimum=0.0, maximum=1.0)
+    noise: float = option(6.0, "Largest standard deviation of pixel noise, of 255.", minimum=0.0, maximum=100.0)
+    blur: float = option(0.2, "Share of blurred clips.", minimum=0.0, maximum=1.0)
+    cutout: float = option(0.3, "Share of clips with covered areas.", minimum=0.0, maximum=1.0)
+    lens_circle: float = option(0.2, "Share of clips with a smaller or shifted lens circle.", minimum=0.0, maximum=1.0)
+    gravity_deg: float = option(1.5, "Standard deviation of the error of gravity.", minimum=0.0, maximum=45.0)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of training: clips of `frames`, `batch` of them a step; no steps leave it out."""
+
+    steps: int = option(1000, "Optimiser steps.", minimum=0)
+    batch: int = option(48, "Clips in a batch.", minimum=1)
+    frames: int = option(1, "Frames of a clip: 1 trains decoders and backbone frame by frame.", minimum=1)
+    side: int = option(256, "Side of the canonical image; networks run at 256.", minimum=64, maximum=256, unit="px")
+    learning_rate: float = option(1e-3, "Peak of the cosine schedule.", minimum=0.0, maximum=1.0)
+    warmup: int = option(100, "Steps of linear warm-up.", minimum=0)
+    train_backbone: bool = option(True, "Train the image encoder, too; else it is frozen with its batch norms.")
+    mse_start: float = option(1.0, "Weight of squared error against likelihood at first.", minimum=0.0, maximum=1.0)
+    mse_end: float = option(0.0, "The same at the end of its cosine.", minimum=0.0, maximum=1.0)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses; positions are in units of 0.1 m there."""
+
+    position: float = option(1.0, "lambda_pos.", minimum=0.0)
+    jerk: float = option(0.8, "lambda_jerk, as published.", minimum=0.0)
+    rotation: float = option(0.5, "Squared error of the rotation matrices' entries.", minimum=0.0)
+    heatmap: float = option(0.1, "Cross-entropy of where joints are in the image; a head that does not ship.", minimum=0.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a training run can be told but the network's own settings."""
+
+    network: str = option("egoposeformer_v2", "Network to train.")
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    small: StageConfig = StageConfig(side=128, batch=64)
+    frames: StageConfig = StageConfig(learning_rate=5e-4, mse_start=0.5)
+    sequences: StageConfig = StageConfig(
+        steps=500, batch=8, frames=16, learning_rate=3e-4, train_backbone=False, mse_start=0.0
+    )
+    seed: int = option(0, "Seed of weights, order and augmentation.", minimum=0)
+    weight_decay: float = option(0.02, "AdamW's weight decay, of matrices only.", minimum=0.0)
+    clip_norm: float = option(1.0, "Largest norm of the gradient.", minimum=0.0)
+    ema: float = option(0.998, "Decay of the averaged weights, which are what is saved.", minimum=0.0, maximum=1.0)
+    autocast: bool = option(True, "Compute in bf16 where that is safe.")
+    compile: bool = option(False, "Compile the image encoder (a minute at the start of each stage).")
+    device: str = option("cpu", "Device to train on.")
+    threads: int = option(0, "CPU threads, 0 for torch's own choice.", minimum=0)
+    loader_workers: int = option(1, "Processes that decode and augment, 0 for none.", minimum=0, maximum=64)
+    validate_every: int = option(500, "Steps between validations.", minimum=1)
+    checkpoint_every: int = option(200, "Steps between resumable checkpoints.", minimum=1)
+    tensorboard: bool = option(False, "Write TensorBoard events beside the log (package tensorboard).")
+
+
+def load(path: str | Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """Return the run and the network's own settings (below `model`) of a YAML file of overrides.
+
+    ConfigError for a setting that is unknown or does not fit.
+    """
+    text = Path(path).read_text()
+    try:
+        nested = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML, got {error}") from None
+    if not isinstance(nested, dict):
+        raise ConfigError(f"{path}: expected settings by name, got {type(nested).__name__}")
+    model = nested.pop("model", {}) or {}
+    return replace(TrainConfig(), flatten(nested)), dict(model)

@@ -1,0 +1,264 @@
+"""The training loop: two stages, averaged weights, checks, checkpoints that resume exactly."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from egopose_ros import checkpoint
+from egopose_ros.config import options
+from egopose_ros.networks.table import build, settings_of
+from egopose_ros.training import cache, validation
+from egopose_ros.training.config import StageConfig, TrainConfig
+from egopose_ros.training.data import Batch, ClipDataset, collate, loader
+from egopose_ros.training.losses import cosine
+from egopose_ros.training.recipe import HeatmapHead, batch_losses
+
+STAGES = ("small", "frames", "sequences")
+"""single frames at a small size, single frames at full size, sequences"""
+BAD_STEPS = 10
+"""steps in a row whose gradient is not finite before training gives up"""
+_LOG_EVERY = 20
+
+
+class Trainer:
+    """A run in a folder: `state.pt` to resume from, `log.jsonl`, validation pictures, and at the end the checkpoint."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: dict[str, Any],
+        folder: Path,
+        clips: list[cache.CachedClip],
+        validation_clips: list[cache.CachedClip],
+    ):
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.folder = folder
+        self.clips, self.validation_clips = clips, validation_clips
+        self.network = build(config.network, {"views": config.data.views, **model}).to(config.device)
+        self.head = HeatmapHead(self.network.config.width).to(config.device)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.stage, self.step, self.bad_steps = 0, 0, 0
+        self.seconds = 0.0
+        self.optimizer = self._start_stage()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.writer = _tensorboard(folder) if config.tensorboard else None
+
+    def run(self, stop_after: int | None = None) -> Path | None:
+        """Train to the end and return the checkpoint; None when stopped after so many steps, resumable."""
+        done = 0
+        while self.stage < len(STAGES):
+            settings = self._settings()
+            for batch in self._progress(settings, stop_after, done):
+                self._train_step(batch, settings)
+                done += 1
+                if self.step % self.config.validate_every == 0:
+                    self.validate()
+                if self.step % self.config.checkpoint_every == 0:
+                    self.save_state()
+                if done == stop_after:
+                    self.save_state()
+                    return None
+            self._finish_stage()
+        return self._finish()
+
+    def save_state(self) -> None:
+        """Write everything that resuming needs; the file is replaced when it is complete."""
+        state = {
+            "settings": json.dumps(_resume_settings(self.config, self.network)),
+            "network": self.network.state_dict(),
+            "head": self.head.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "position": [self.stage, self.step],
+            "seconds": self.seconds,
+        }
+        if torch.cuda.is_available():
+            state["random_cuda"] = torch.cuda.get_rng_state_all()
+        part = self.folder / "state.part"
+        torch.save(state, part)
+        part.rename(self.folder / "state.pt")
+
+    def resume(self) -> None:
+        """Continue from `state.pt`; ValueError when it is missing or another run's."""
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            raise ValueError(f"{path}: expected the state of a run to resume, got no such file")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        mine, saved = _resume_settings(self.config, self.network), json.loads(state["settings"])
+        changed = sorted(key for key in mine.keys() | saved.keys() if mine.get(key) != saved.get(key))
+        if changed:
+            difference = ", ".join(f"{key} {saved.get(key)} -> {mine.get(key)}" for key in changed)
+            raise ValueError(f"{path}: expected the settings it was started with, got {difference}")
+        self.stage, self.step = state["position"]
+        self.network.load_state_dict(state["network"])
+        self.head.load_state_dict(state["head"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer = self._start_stage()
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        if "random_cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        self.seconds = state["seconds"]
+
+    def validate(self) -> dict[str, float]:
+        """Measure the averaged weights, log the numbers and draw a sheet."""
+        batches = self._validation_batches()
+        predicted = validation.predictions(self.average, batches)
+        numbers = validation.numbers(batches, predicted)
+        self._log("validation", numbers)
+        validation.draw(self.folder / f"{self._name()}_{self.step:06d}.jpg", batches, predicted)
+        return numbers
+
+    def _name(self) -> str:
+        return STAGES[self.stage]
+
+    def _settings(self) -> StageConfig:
+        return getattr(self.config, self._name())
+
+    def _start_stage(self) -> torch.optim.AdamW:
+        """Freeze what the stage freezes and return a new optimiser; norms and biases do not decay."""
+        if self.stage >= len(STAGES):
+            return self.optimizer
+        settings = self._settings()
+        self.network.train()
+        self.network.encoder.requires_grad_(settings.train_backbone)
+        self.network.encoder.train(settings.train_backbone)
+        parameters = [p for m in (self.network, self.head) for p in m.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+    def _finish_stage(self) -> None:
+        """Validate; the next stage starts from the averaged weights."""
+        if self._settings().steps:
+            self.validate()
+        self.network.load_state_dict(self.average.state_dict())
+        self.stage, self.step = self.stage + 1, 0
+        self.optimizer = self._start_stage()
+        self.save_state()
+
+    def _finish(self) -> Path:
+        self.stage -= 1
+        batches = self._validation_batches()
+        predicted = validation.predictions(self.average, batches)
+        validation.calibrate(self.average, batches, predicted)
+        numbers = validation.numbers(batches, validation.predictions(self.average, batches))
+        self.stage += 1
+        path = self.folder / f"{self.config.network}.safetensors"
+        facts = {
+            "settings": {item.name: item.default for item in options(self.config)},
+            "hours": round(self.seconds / 3600.0, 3),
+            "frames_rendered": sum(clip.frames for clip in self.clips),
+            "validation": numbers,
+            "torch": torch.__version__,
+        }
+        checkpoint.save(path, self.average, facts)
+        return path
+
+    def _progress(self, settings: StageConfig, stop_after: int | None, done: int) -> Any:
+        """Yield the stage's remaining batches below a bar with the time left."""
+        last = settings.steps if stop_after is None else min(settings.steps, self.step + stop_after - done)
+        seed = self.config.seed + 1000 * self.stage
+        dataset = ClipDataset(self.clips, settings.frames, seed, self.config.augment, settings.side)
+        batches = loader(dataset, settings.batch, range(self.step, last), self.config.loader_workers)
+        return tqdm(batches, self._name(), settings.steps, initial=self.step, unit="step", smoothing=0.05)
+
+    def _train_step(self, batch: Batch, settings: StageConfig) -> None:
+        began = time.monotonic()
+        progress = self.step / settings.steps
+        rate = settings.learning_rate * min(1.0, (self.step + 1) / max(settings.warmup, 1)) * cosine(1, 0.01, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        mse_weight = cosine(settings.mse_start, settings.mse_end, progress)
+        losses = batch_losses(
+            self.network, self.head, batch.to(self.config.device), mse_weight, self.config.loss, self.config.autocast
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(trained, self.config.clip_norm or math.inf)
+        self._check_finite(norm, losses.terms)
+        if self.bad_steps == 0:
+            self.optimizer.step()
+            self._update_average()
+        self.step += 1
+        self.seconds += time.monotonic() - began
+        if self.step % _LOG_EVERY == 0:
+            terms = {name: value.item() for name, value in losses.terms.items()}
+            frames = batch.input.stamps_ns.numel() / (time.monotonic() - began)
+            self._log("train", {"loss": losses.total.item(), **terms, "rate": rate, "frames_per_s": frames})
+
+    def _check_finite(self, norm: torch.Tensor, terms: dict[str, torch.Tensor]) -> None:
+        """Count steps whose gradient is not finite, which are left out; ValueError when they do not end."""
+        self.bad_steps = 0 if bool(torch.isfinite(norm)) else self.bad_steps + 1
+        if self.bad_steps >= BAD_STEPS:
+            values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
+            raise ValueError(
+                f"training: gradients were not finite for {BAD_STEPS} steps in a row, at {self._name()} {self.step}: "
+                f"{values}; lower the learning rate, and resume from state.pt"
+            )
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # A short memory at first, or the random start would stay in the average for long.
+        decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
+        averaged = self.average.state_dict()
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                averaged[name].lerp_(value, 1.0 - decay)
+            else:
+                averaged[name].copy_(value)
+
+    def _validation_batches(self) -> list[Batch]:
+        """Return the held-out clips: whole for sequences, every sixth frame on its own for frames."""
+        single = self._settings().frames == 1
+        frames = 1 if single else min(clip.frames for clip in self.validation_clips)
+        dataset = ClipDataset(self.validation_clips, frames, 0, None, self._settings().side)
+        dataset.windows = dataset.windows[::6] if single else dataset.windows
+        size = 32 if single else 4
+        numbers = range(len(dataset.windows))
+        return [
+            collate([dataset[n] for n in numbers[start : start + size]]).to(self.config.device)
+            for start in range(0, len(numbers), size)
+        ]
+
+    def _log(self, kind: str, values: dict[str, float]) -> None:
+        entry = {"kind": kind, "stage": self._name(), "step": self.step, "seconds": round(self.seconds, 1), **values}
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(f"{kind}/{self._name()}/{name}", value, self.step)
+        if kind == "validation":
+            tqdm.write(f"{self._name()} {self.step}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
+
+
+def _resume_settings(config: TrainConfig, network: nn.Module) -> dict[str, Any]:
+    """Return what must not change between the parts of a run, as JSON gives it back."""
+    free = {"device", "threads", "loader_workers", "validate_every", "checkpoint_every", "tensorboard"}
+    run = {item.name: item.default for item in options(config) if item.name not in free}
+    model = {f"model.{name}": value for name, value in settings_of(network).items()}
+    return json.loads(json.dumps({**run, **model}))
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError("tensorboard: expected the package tensorboard, which is not installed") from None
+    return SummaryWriter(str(folder))

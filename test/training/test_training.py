@@ -1,0 +1,179 @@
+"""Training on drawn stick figures: learns, resumes exactly, and its data changes are exact."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from egopose_ros import checkpoint
+from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.config import replace
+from egopose_ros.networks.egoposeformer_v2 import BodyHead, EgoPoseFormerV2Config
+from egopose_ros.skeleton import SMPL22
+from egopose_ros.training import augment, cache, data
+from egopose_ros.training.config import AugmentConfig, TrainConfig
+from egopose_ros.training.loop import Trainer
+
+MODEL = {"width": 64, "heads": 4, "layers": 1, "window": 4}
+
+
+def draw_clip(seed: int, frames: int = 6, views: int = 1) -> cache.CachedClip:
+    """Draw a wearer whose limbs swing, below cameras that look down."""
+    rng = np.random.default_rng(seed)
+    head = BodyHead(EgoPoseFormerV2Config())
+    start = head.initial().double()
+    base = Rotation.from_matrix([[0, -1, 0], [-1, 0, 0], [0, 0, -1]])
+    swing = rng.normal(0, 0.3, (SMPL22.size, 3)) * np.sin(np.arange(frames) / 3 + rng.uniform(0, 6))[:, None, None]
+    rotations = (base * Rotation.from_rotvec(swing.reshape(-1, 3))).as_matrix().reshape(frames, SMPL22.size, 3, 3)
+    parameters = start.repeat(frames, 1)
+    parameters[:, 3 : 3 + 6 * SMPL22.size] = torch.from_numpy(rotations[..., :2]).transpose(-1, -2).flatten(1)
+    joints = head.double().joints(parameters)[0]
+    extrinsics = np.stack([np.eye(4)] * views)
+    extrinsics[:, 0, 3] = 0.1 * np.arange(views)
+    pixels, valid = CANONICAL.project(joints[:, None] - torch.from_numpy(extrinsics[:, None, :3, 3]))
+    images = np.full((frames, views, 256, 256, 3), rng.integers(0, 90, 3), np.uint8)
+    for frame in range(frames):
+        for view in range(views):
+            for child, parent in enumerate(SMPL22.parents):
+                if parent >= 0 and valid[frame, view, child] and valid[frame, view, parent]:
+                    ends = [tuple(int(v) for v in pixels[frame, view, j].round()) for j in (parent, child)]
+                    colour = (40 + 9 * child, 250 - 9 * child, 160 if "left" in SMPL22.joints[child] else 60)
+                    cv2.line(images[frame, view], *ends, colour, 5)
+    jpeg, ends = cache.compress(images)
+    return cache.CachedClip(
+        jpeg, ends, np.arange(frames) * 33_333_333 + 10**18, joints.float().numpy(), rotations.astype(np.float32),
+        pixels.float().numpy(), valid.to(torch.uint8).numpy() * 2, extrinsics, np.stack([np.eye(4)] * frames),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [draw_clip(seed) for seed in range(10)]
+
+
+def settings(**overrides):
+    base = {
+        "small.steps": 2, "small.batch": 4, "frames.steps": 6, "frames.batch": 4, "frames.warmup": 2, "sequences.steps": 4, "sequences.batch": 2,
+        "sequences.frames": 4, "sequences.warmup": 1, "loader_workers": 0, "validate_every": 1000, "threads": 1,
+        "checkpoint_every": 1000, "autocast": False,
+    }  # fmt: skip
+    return replace(TrainConfig(), {**base, **overrides})
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(tmp_path, clips):
+    whole = Trainer(settings(), MODEL, tmp_path / "whole", clips, clips[:2])
+    whole.run()
+    # Once in each stage.
+    parts = Trainer(settings(), MODEL, tmp_path / "parts", clips, clips[:2])
+    assert parts.run(stop_after=3) is None
+    for stop_after in (5, None):
+        parts = Trainer(settings(seed=0), MODEL, tmp_path / "parts", clips, clips[:2])
+        parts.resume()
+        parts.run(stop_after)
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(parts.network.state_dict()[name], value, rtol=0, atol=0, msg=name)
+    for name, value in whole.average.state_dict().items():
+        torch.testing.assert_close(parts.average.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_a_run_is_not_resumed_with_other_settings(tmp_path, clips):
+    Trainer(settings(), MODEL, tmp_path, clips, clips[:2]).run(stop_after=1)
+    other = Trainer(settings(**{"frames.learning_rate": 0.25}), MODEL, tmp_path, clips, clips[:2])
+    with pytest.raises(ValueError, match="frames.learning_rate 0.0005 -> 0.25"):
+        other.resume()
+
+
+def test_training_learns_and_saves_what_it_learnt(tmp_path, clips):
+    plain = {f"augment.{name}": 0.0 for name in ("mirror", "roll_deg", "mono", "noise", "blur", "cutout", "lens_circle")}
+    stages = {"small.steps": 60, "small.batch": 16, "small.mse_end": 1.0, "frames.steps": 0, "sequences.side": 128}
+    config = settings(**plain, **stages, **{"sequences.steps": 20, "sequences.mse_start": 1.0, "sequences.mse_end": 0.5})
+    trainer = Trainer(config, MODEL, tmp_path, clips, clips[:3])
+    before = trainer.validate()["mpjpe_mm"]
+    path = trainer.run()
+    network, card = checkpoint.load(path, expected="egoposeformer_v2")
+    assert card.training["validation"]["mpjpe_mm"] < 0.7 * before
+    assert abs(card.training["validation"]["in_90_percent"] - 0.9) < 0.02  # by calibration on the same clips
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {entry["kind"] for entry in entries} == {"train", "validation"}
+    batch = data.collate([data.decode(clips[0], 0, 6)])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network(batch.input).joints, trainer.average(batch.input).joints, atol=3e-3, rtol=0  # fp16 weights
+        )
+
+
+def test_gradients_that_stay_infinite_end_training_with_the_reason(tmp_path, clips):
+    trainer = Trainer(settings(**{"frames.steps": 30, "frames.batch": 1}), MODEL, tmp_path, clips, clips[:2])
+    before = trainer.average.start.clone()
+    with torch.no_grad():
+        trainer.network.start[0] = float("nan")
+    with pytest.raises(ValueError, match="not finite for 10 steps in a row, at frames 9"):
+        trainer.run()
+    torch.testing.assert_close(trainer.average.start, before)
+
+
+def test_a_damaged_cached_clip_is_named(tmp_path, clips):
+    path = tmp_path / "000000.npz"
+    cache.write(path, clips[0])
+    again = cache.read(path)
+    for field in dataclasses.fields(again):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(clips[0], field.name))
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(ValueError, match="000000.npz: expected a complete file"):
+        cache.read(path)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_geometric_changes_keep_truth_and_images_together(views):
+    sample = data.decode(draw_clip(3, views=views), 0, 2)
+    sample = dataclasses.replace(sample, T_world_reference=_poses(2))
+    rolled = augment.roll(sample, np.array([0.4, -0.9])[:views])
+    for changed in (rolled, augment.mirror(sample), augment.mirror(rolled)):
+        T = torch.from_numpy(changed.T_reference_camera)
+        joints = torch.from_numpy(changed.joints)[:, None].double() - T[:, None, :3, 3]
+        pixels, _ = CANONICAL.project(torch.einsum("vba,tvjb->tvja", T[:, :3, :3], joints))
+        np.testing.assert_allclose(changed.joints_px, pixels, atol=2e-3)
+        np.testing.assert_allclose(np.linalg.det(changed.rotations), 1.0, atol=1e-4)
+        np.testing.assert_allclose(np.linalg.det(changed.T_world_reference), 1.0, atol=1e-6)
+    # Kinematics hold before and after, so rotations, joints and sides changed alike.
+    for changed in (sample, rolled, augment.mirror(sample)):
+        rest = BodyHead(EgoPoseFormerV2Config()).rest.numpy()
+        for parent, child in SMPL22.bones:
+            bone = changed.rotations[:, parent] @ rest[child]
+            np.testing.assert_allclose(changed.joints[:, child] - changed.joints[:, parent], bone, atol=1e-4)
+    twice = augment.mirror(augment.mirror(sample))
+    for field in dataclasses.fields(sample):
+        np.testing.assert_allclose(getattr(twice, field.name), getattr(sample, field.name), atol=1e-6)
+    np.testing.assert_array_equal(augment.roll(sample, np.full(views, np.pi / 2)).images, np.rot90(sample.images, -1, (2, 3)))
+
+
+def test_mirroring_turns_what_the_head_does_around():
+    sample = dataclasses.replace(data.decode(draw_clip(3), 0, 2), T_world_reference=_poses(2))
+    changed = augment.mirror(sample)
+    motion, other = (
+        np.linalg.inv(s.T_world_reference[0]) @ s.T_world_reference[1] for s in (sample, changed)
+    )
+    np.testing.assert_allclose(other[:3, 3], motion[:3, 3] * [-1, 1, 1], atol=1e-6)
+    down = np.array([0, 0, -1.0]) @ changed.T_world_reference[0, :3, :3]
+    np.testing.assert_allclose(down, np.array([0, 0, -1.0]) @ sample.T_world_reference[0, :3, :3] * [-1, 1, 1], atol=1e-6)
+
+
+def test_appearance_changes_images_only_and_by_the_seed():
+    sample = data.decode(draw_clip(1), 0, 2)
+    strong = AugmentConfig(mirror=0, roll_deg=0, gravity_deg=0, cutout=1, blur=1, mono=0, lens_circle=1)
+    one, two, other = (augment.augment(sample, strong, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one.images, two.images)
+    assert (one.images != other.images).any() and (one.images != sample.images).mean() > 0.5
+    np.testing.assert_allclose(one.joints, sample.joints, atol=1e-6)
+    np.testing.assert_array_equal(sample.images, data.decode(draw_clip(1), 0, 2).images)
+
+
+def _poses(count: int) -> np.ndarray:
+    poses = np.stack([np.eye(4)] * count)
+    poses[:, :3, :3] = Rotation.random(count, random_state=0).as_matrix()
+    poses[:, :3, 3] = np.random.default_rng(0).normal(size=(count, 3))
+    return poses
