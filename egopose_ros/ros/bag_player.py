@@ -67,9 +67,10 @@ class BagPlayer:
         """Publish the bag once, or again and again, until its end or the stop. BagError where the bag breaks off."""
         unmatched = self._await_subscribers(stop)
         if unmatched:
+            wanted = self._config.subscribers
+            found = "no subscriber" if wanted == 1 else f"fewer than {wanted} subscribers"
             self._node.get_logger().warning(
-                f"fewer than {self._config.subscribers} subscribers of {', '.join(unmatched)} after "
-                f"{self._config.wait_s:g} s; playing all the same"
+                f"{found} of {', '.join(unmatched)} after {self._config.wait_s:g} s; playing all the same"
             )
         began = time.monotonic()
         while not stop.is_set():
