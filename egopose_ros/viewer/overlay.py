@@ -11,7 +11,7 @@ import numpy as np
 from egopose_ros.geometry import rigid
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import BodyPose
-from egopose_ros.viewer.scene import TRUTH, side_colours
+from egopose_ros.viewer.shapes import TRUTH, side_colours
 
 Projection = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]
 
@@ -31,6 +31,16 @@ class View:
     """(4, 4)"""
     project: Projection | None = None
     """points (N, 3) in this camera's optical frame [m] to pixels (N, 2) and whether they are in view (N,)"""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What to draw."""
+
+    pose: BodyPose
+    truth: BodyPose | None = None
+    images: Callable[[], Sequence[np.ndarray]] | None = None
+    """gives the images behind the pose, one a view; called in the page's thread, and only when they are drawn"""
 
 
 def draw(images: Sequence[np.ndarray], views: Sequence[View], pose: BodyPose, truth: BodyPose | None) -> np.ndarray:

@@ -10,17 +10,15 @@ import io
 import socket
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 import viser
 from viser import uplot
 
-from egopose_ros.structs import BodyPose
 from egopose_ros.viewer import overlay, report
 from egopose_ros.viewer.monitor import CURVE_S, GraphMonitor
-from egopose_ros.viewer.overlay import View
+from egopose_ros.viewer.overlay import Shot, View
 from egopose_ros.viewer.scene import Layers, Scene
 
 SCENE_HZ, IMAGE_HZ, NUMBERS_HZ = 30.0, 12.0, 2.0
@@ -32,16 +30,6 @@ HEAD_HEIGHT_M = 1.6
 WORLD_KEPT_S = 1.0
 """A pose without a head pose this soon after one with it is drawn where the head was."""
 BACKGROUND = (28, 31, 38)
-
-
-@dataclass(frozen=True)
-class Shot:
-    """What to draw."""
-
-    pose: BodyPose
-    truth: BodyPose | None = None
-    images: Callable[[], Sequence[np.ndarray]] | None = None
-    """gives the images behind the pose, one a view; called in the page's thread, and only when they are drawn"""
 
 
 class Page:

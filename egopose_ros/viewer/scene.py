@@ -13,10 +13,8 @@ import viser
 from egopose_ros.geometry import rigid
 from egopose_ros.skeleton import Skeleton, skeleton
 from egopose_ros.structs import BodyPose
-from egopose_ros.viewer import shapes
+from egopose_ros.viewer.shapes import TRUTH, along, ellipsoids, frustum, side_colours, wxyz_from_matrix
 
-LEFT, RIGHT, MIDLINE = (38, 164, 196), (242, 123, 56), (150, 158, 176)
-TRUTH = (96, 190, 108)
 CAMERA, PATH = (250, 204, 60), (170, 120, 230)
 
 JOINT_RADIUS, HEAD_RADIUS, BONE_RADIUS = 0.024, 0.06, 0.026
@@ -26,12 +24,6 @@ FLOOR_POSES, FLOOR_SLACK_M = 150, 0.03
 """The floor lies below the lowest joint of these many poses (a high quantile) and keeps still within the slack."""
 SOLE_M = 0.03
 """from the lowest joint, the ball of a foot, down to the floor"""
-
-
-def side_colours(joints: tuple[str, ...]) -> np.ndarray:
-    """Return a colour (J, 3) uint8 for each joint, by side."""
-    by_side = {"left": LEFT, "right": RIGHT}
-    return np.array([by_side.get(joint.split("_")[0], MIDLINE) for joint in joints], np.uint8)
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ class Scene:
             fade_from="origin", shadow_opacity=0.35,
         )
         self._camera = scene.add_line_segments(
-            "/world/camera", shapes.frustum(FRUSTUM_HALF_ANGLE, FRUSTUM_SIZE), CAMERA, line_width=2.0
+            "/world/camera", frustum(FRUSTUM_HALF_ANGLE, FRUSTUM_SIZE), CAMERA, line_width=2.0
         )
         self._path = scene.add_line_segments("/world/path", np.zeros((PATH_POINTS, 2, 3)), PATH, line_width=2.5)
         self._body = _Body(scene, "/world/body", sigma=2.0)
@@ -87,7 +79,7 @@ class Scene:
                 self._truth.show(truth.skeleton, truth_joints, None)
             self._camera.visible = layers.camera
             self._camera.position = T_world_camera[:3, 3]
-            self._camera.wxyz = shapes.wxyz_from_matrix(R)
+            self._camera.wxyz = wxyz_from_matrix(R)
             self._draw_path(T_world_camera[:3, 3], layers.path and moving)
             self._place_floor(joints if truth_joints is None else truth_joints)
             self._follow(T_world_camera[:3, 3], layers.follow)
@@ -161,7 +153,7 @@ class _Body:
         known = np.isfinite(joints).all(-1)
         joints = np.where(known[:, None], joints, 0.0)
         parents, children = self._bones.T
-        wxyz, length = shapes.along(joints[parents], joints[children])
+        wxyz, length = along(joints[parents], joints[children])
         drawn = known[parents] & known[children]
         radius = np.minimum(BONE_RADIUS, 0.25 * length) * self._slimmer
         self._joint_meshes.batched_positions = joints
@@ -172,7 +164,7 @@ class _Body:
         self._ellipsoid_meshes.visible = covariance is not None
         if covariance is not None:
             self._ellipsoid_meshes.batched_positions = joints
-            wxyz, half_axes = shapes.ellipsoids(covariance, self._sigma)
+            wxyz, half_axes = ellipsoids(covariance, self._sigma)
             self._ellipsoid_meshes.batched_wxyzs = wxyz
             self._ellipsoid_meshes.batched_scales = half_axes
         self._root.visible = True

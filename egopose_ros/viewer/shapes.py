@@ -1,10 +1,20 @@
-"""How bones, uncertainty ellipsoids and a camera are placed in the 3D scene, as plain arrays."""
+"""Colours of the joints, and how bones, ellipsoids and a camera are placed in the 3D scene, as plain arrays."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from egopose_ros.geometry.rigid import quaternion_from_matrix
+
+LEFT, RIGHT, MIDLINE = (38, 164, 196), (242, 123, 56), (150, 158, 176)
+TRUTH = (96, 190, 108)
+"""RGB"""
+
+
+def side_colours(joints: tuple[str, ...]) -> np.ndarray:
+    """Return a colour (J, 3) uint8 for each joint, by side."""
+    by_side = {"left": LEFT, "right": RIGHT}
+    return np.array([by_side.get(joint.split("_")[0], MIDLINE) for joint in joints], np.uint8)
 
 
 def wxyz_from_matrix(R: np.ndarray) -> np.ndarray:

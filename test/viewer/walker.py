@@ -11,7 +11,7 @@ from egopose_ros.structs import BodyPose
 from egopose_ros.viewer.overlay import DOWNWARD, View
 
 SIZE_PX = 320
-FOCAL_PX = SIZE_PX / np.radians(200.0)
+FOCAL_PX = float(SIZE_PX / np.radians(200.0))
 
 _REST = {  # x forward, y left, z up, from the ground [m]
     "pelvis": (0, 0, 0.95), "spine1": (-0.01, 0, 1.06), "spine2": (0, 0, 1.19), "spine3": (0, 0, 1.25),
