@@ -72,13 +72,15 @@ class Cameras:
         self._gates = [StampGate() for _ in camera.topics]
         self._locks = [FrameLock() for _ in camera.topics]
         self._matcher = Matcher(len(camera.topics), round(camera.sync_tolerance_s * 1e9))
+        # What lies beside a renamed topic lies beside its new name, as with image_transport.
+        names = [node.resolve_topic_name(name) for name in camera.topics]
         self.topics = [
             Topic(node, _candidates(name, camera.transport), self._image_callback(view), notices, silence_hint=_LOST)
-            for view, name in enumerate(camera.topics)
+            for view, name in enumerate(names)
         ]
         self.info_topics = [] if camera.calibration else [
             Topic(node, [(_info_topic(name), CameraInfo)], self._info_callback(view), notices)
-            for view, name in enumerate(camera.topics)
+            for view, name in enumerate(names)
         ]
 
     def poll(self) -> None:
@@ -120,7 +122,7 @@ class Cameras:
 
     def _on_image(self, view: int, message: Any) -> None:
         arrival_s = time.monotonic()
-        self._statistics.received()
+        self._statistics.received("images")
         name = self.topics[view].name
         try:
             self._check(view, message, arrival_s)

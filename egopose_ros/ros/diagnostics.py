@@ -49,16 +49,17 @@ class Statistics:
 
     def reset(self) -> None:
         with self._lock:
-            self.images_in = self.frames_in = self.poses_out = self.frames_dropped = self.images_unmatched = 0
+            self.frames_in = self.poses_out = self.frames_dropped = self.images_unmatched = 0
+            self.heard: Counter[str] = Counter()
             self.reasons: Counter[str] = Counter()
             self._input, self._output = Rate(), Rate()
             self._latencies_s: deque[float] = deque(maxlen=LATENCIES)
             self._newest_arrival_s: float | None = None
 
-    def received(self) -> None:
-        """Count an image that arrived, good or bad."""
+    def received(self, kind: str) -> None:
+        """Count a message that arrived, good or bad: images, head_poses or imu."""
         with self._lock:
-            self.images_in += 1
+            self.heard[kind] += 1
 
     def captured(self, arrival_s: float) -> None:
         """Count a frame: an accepted image of every camera."""
@@ -99,7 +100,6 @@ class Statistics:
             p50, p95, p99 = np.percentile(latencies_ms, [50, 95, 99]) if len(latencies_ms) else [np.nan] * 3
             age_ms = np.nan if self._newest_arrival_s is None else (now_s - self._newest_arrival_s) * 1e3
             values = {
-                "images_in": str(self.images_in),
                 "frames_in": str(self.frames_in),
                 "poses_out": str(self.poses_out),
                 "input_hz": f"{self._input.hz(now_s):.2f}",
@@ -111,6 +111,7 @@ class Statistics:
                 "frames_dropped": str(self.frames_dropped),
                 "images_unmatched": str(self.images_unmatched),
             }
+            values.update({f"{kind}_in": str(count) for kind, count in sorted(self.heard.items())})
             values.update({f"rejected.{reason}": str(count) for reason, count in sorted(self.reasons.items())})
         return values
 

@@ -7,6 +7,7 @@ unconfigured, ready to be configured again.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from typing import Any, Callable
 
@@ -168,6 +169,11 @@ class Estimator(LifecycleNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Spin the node until SIGINT or SIGTERM; exit status 1 for parameters that do not fit."""
+    # rclpy ends the spinning on its own; a KeyboardInterrupt besides would break into whatever runs.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    # The worker asks for the interpreter at each of some hundred operations of a network: 5 ms, Python's default, is
+    # too long to wait for it behind a busy executor.
+    sys.setswitchinterval(0.0005)
     rclpy.init(args=arguments)
     try:
         node = Estimator()
@@ -179,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     executor.add_node(node)
     try:
         executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     finally:
         node.close()

@@ -18,7 +18,7 @@ from egopose_ros.ros.diagnostics import Statistics
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.stamps import FrameLock
 from egopose_ros.ros.tf_tree import Tf2Buffer, TfTree
-from egopose_ros.ros.topics import Topic
+from egopose_ros.ros.topics import FastTopic, Topic
 from egopose_ros.structs import ImuSample
 from egopose_ros.window.ring import Lookup, PoseRing, Push, VectorRing
 
@@ -106,6 +106,7 @@ class HeadPose:
         self._notices.fault("head pose", lookup.name.lower(), text)
 
     def _on_message(self, message: Any) -> None:
+        self._statistics.received("head_poses")
         problem = self._take(message)
         if problem is not None:
             reason, text = problem
@@ -161,7 +162,9 @@ class HeadPose:
 class Imu:
     """Angular velocity and specific force in the head frame."""
 
-    CAPACITY = 16384
+    CAPACITY = 2048
+    SPACING_NS = 2_000_000
+    """readings closer than this to the one before tell nothing more"""
 
     def __init__(
         self,
@@ -179,11 +182,14 @@ class Imu:
         self._on_arrival = on_arrival
         self._ring = VectorRing(self.CAPACITY, 6)
         self._heard_s = -np.inf
+        self._newest_ns = 0
         self._R_head_imu: dict[str, np.ndarray] = {}
         self._topic: Topic | None = None
         if config().imu.enabled:
             topics = [(config().imu.topic, ImuMessage)]
-            self._topic = Topic(node, topics, self._on_message, notices, depth=200, silence_hint="It may be off.")
+            self._topic = FastTopic(
+                node, topics, self._on_message, notices, depth=500, silence_hint="It may be off.", admit=self._admit
+            )
 
     def poll(self) -> None:
         if self._topic is not None:
@@ -215,6 +221,13 @@ class Imu:
             return
         self._statistics.rejected("imu.missing")
         self._notices.fault("IMU", "missing", "no reading at the images' stamps")
+
+    def _admit(self, stamp_ns: int) -> bool:
+        self._statistics.received("imu")
+        if 0 < stamp_ns - self._newest_ns < self.SPACING_NS:
+            return False
+        self._newest_ns = stamp_ns
+        return True
 
     def _on_message(self, message: ImuMessage) -> None:
         w, a = message.angular_velocity, message.linear_acceleration

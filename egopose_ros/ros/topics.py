@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from typing import Any, Callable, Sequence
 
+from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
 
 from egopose_ros.ros import qos
 from egopose_ros.ros.notices import Notices
@@ -43,9 +48,8 @@ class Topic:
         self.publishers = 0
 
     def close(self) -> None:
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = self._chosen = None
+        """Let go of the topic for good."""
+        self._unsubscribe()
 
     def poll(self) -> None:
         """Look at who publishes; call it a few times a second."""
@@ -63,14 +67,22 @@ class Topic:
                 self._notices.fault(name, "type", f"expected {wanted}, got {publishers[0].topic_type}")
         self._report()
 
-    def _subscribe(self, choice: tuple[str, type, Any, Any], profile: Any) -> None:
+    def _subscribe(self, choice: tuple[str, type, Any, Any], profile: QoSProfile) -> None:
         if choice == self._chosen:
             return
-        self.close()
+        self._unsubscribe()
         self.name, kind = choice[:2]
-        self._subscription = self._node.create_subscription(kind, self.name, self._on_message, profile)
+        self._subscription = self._create(kind, profile)
         self._chosen = choice
         self._heard_s = time.monotonic()
+
+    def _create(self, kind: type, profile: QoSProfile) -> Any:
+        return self._node.create_subscription(kind, self.name, self._on_message, profile)
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = self._chosen = None
 
     def _on_message(self, message: Any) -> None:
         self._heard_s = time.monotonic()
@@ -87,3 +99,61 @@ class Topic:
             self._notices.fault(topic, "several", text)
         else:
             self._notices.well(topic)
+
+
+class _Parked(CallbackGroup):
+    """Keeps its subscriptions from the executor: somebody else takes their messages."""
+
+    def can_execute(self, entity: Any) -> bool:
+        return False
+
+    def beginning_execution(self, entity: Any) -> bool:
+        return False
+
+    def ending_execution(self, entity: Any) -> None:
+        pass
+
+
+class FastTopic(Topic):
+    """A topic whose messages are taken in batches, and thinned out by their stamps before they are deserialised.
+
+    The executor spends a quarter of a millisecond on a message, at 10 kHz more than there is, and holds the
+    interpreter meanwhile: without this the network gets one frame in ten. Messages begin with a std_msgs/Header.
+    """
+
+    PERIOD_S = 0.005
+
+    def __init__(self, *arguments: Any, admit: Callable[[int], bool], **options: Any) -> None:
+        """`admit` sees every stamp [ns] and says whether the message behind it is wanted."""
+        super().__init__(*arguments, **options)
+        self._admit = admit
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self._node.create_timer(self.PERIOD_S, self._drain, clock=clock)
+
+    def close(self) -> None:
+        super().close()
+        self._node.destroy_timer(self._timer)
+
+    def _create(self, kind: type, profile: QoSProfile) -> Any:
+        group = _Parked()
+        return self._node.create_subscription(
+            kind, self.name, self._on_message, profile, callback_group=group, raw=True
+        )
+
+    def _drain(self) -> None:
+        if self._subscription is None or self._chosen is None:
+            return
+        kind = self._chosen[1]
+        for _ in range(self._depth):
+            with self._subscription.handle:
+                taken = self._subscription.handle.take_message(kind, True)
+            if taken is None:
+                return
+            if self._admit(_stamp_ns(taken[0])):
+                self._on_message(deserialize_message(taken[0], kind))
+
+
+def _stamp_ns(serialized: bytes) -> int:
+    """Read header.stamp off CDR: four bytes that name the byte order, seconds, nanoseconds."""
+    seconds, nanoseconds = struct.unpack_from("<iI" if serialized[1] & 1 else ">iI", serialized, 4)
+    return seconds * 1_000_000_000 + nanoseconds
