@@ -14,6 +14,7 @@ from torch import Tensor
 
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.synth.body import Body, vertex_normals
+from egopose_ros.synth.hair import Strands, draw_strands
 from egopose_ros.synth.materials import Colour, Draw, MaterialList
 
 ARM, LEG, U_COS, U_SIN, V, COLLAR, HEIGHT, FRONT, SIDE = range(9)
@@ -39,6 +40,12 @@ class Attire:
     """(V, 3)"""
     attributes: Tensor
     """(V, 14) columns above"""
+    faces: Tensor
+    """(F, 3) of the body, and of hair that hangs"""
+    weights: Tensor
+    """(V, B) skinning weights"""
+    part: Tensor
+    """(V,) smpl22 segment"""
     round_radius: Tensor
     """(22,) [m] by which the angle round a segment becomes metres"""
     skin: int
@@ -101,9 +108,9 @@ class Attire:
     def make_up(self, albedo: Tensor, attributes: Tensor, material: Tensor, hair_colour: Tensor) -> Tensor:
         """Colour lips, eyes, brows and beard into the albedo (M, 3) of skin."""
         skin = (material == self.skin).float()
-        white = torch.tensor([0.75, 0.73, 0.72], device=albedo.device)
+        eye = torch.tensor([0.16, 0.13, 0.12], device=albedo.device)  # seen from above: lashes, iris and their shade
         for column, strength, colour in (
-            (LIPS, 0.8, self.lip_colour), (BEARD, self.beard, hair_colour), (BROW, 0.8, hair_colour), (EYES, 1.0, white)
+            (LIPS, 0.8, self.lip_colour), (BEARD, self.beard, hair_colour), (BROW, 0.8, hair_colour), (EYES, 0.9, eye)
         ):  # fmt: skip
             if strength:
                 amount = (skin * attributes[:, column] * strength).clamp(0, 1)[:, None]
@@ -135,11 +142,13 @@ def draw_attire(draw: Draw, materials: MaterialList, body: Body) -> Attire:
         "hair": 0.0 if draw.chance(0.1) else draw.uniform(0.005, 0.03),
     }
     vertices = _dress(draw, body, attributes, style, thickness)
+    mesh = (vertices, vertex_normals(vertices, body.asset.faces), attributes, body.asset.faces, body.asset.weights)
+    mesh = (*mesh, body.asset.part)
+    if thickness["hair"] and draw.chance(0.35 if body.male < 0.5 else 0.06):
+        mesh = _with_strands(mesh, draw_strands(draw, body))
     shirt, trousers = _garment(draw, materials), _garment(draw, materials, legs=True)
     return Attire(
-        vertices=vertices,
-        normals=vertex_normals(vertices, body.asset.faces),
-        attributes=attributes,
+        *mesh,
         round_radius=_round_radius(device),
         skin=materials.add(("concrete",), 0.12, skin, tuple(c * f for c, f in zip(skin, (1.03, 0.9, 0.86)))),
         top=shirt,
@@ -154,6 +163,24 @@ def draw_attire(draw: Draw, materials: MaterialList, body: Body) -> Attire:
         lip_colour=torch.tensor([skin[0] * 0.9, skin[1] * draw.uniform(0.45, 0.75), skin[2] * 0.7], device=device),
         beard=beard,
         crease=draw.uniform(0.15, 0.7),
+    )
+
+
+def _with_strands(mesh: tuple[Tensor, ...], strands: Strands) -> tuple[Tensor, ...]:
+    """Append hanging hair to vertices, normals, attributes, faces, weights and parts."""
+    vertices, normals, attributes, faces, weights, part = mesh
+    device = vertices.device
+    look = attributes.new_zeros(len(strands.vertices), attributes.shape[1])
+    look[:, [ARM, LEG]] = -0.5
+    look[:, HAIR] = 1.0
+    look[:, U_COS], look[:, V] = 1.0, strands.vertices[:, 2].to(device)
+    return (
+        torch.cat([vertices, strands.vertices.to(device)]),
+        torch.cat([normals, strands.normals.to(device)]),
+        torch.cat([attributes, look]),
+        torch.cat([faces, strands.faces.to(device) + len(vertices)]),
+        torch.cat([weights, strands.weights.to(device)]),
+        torch.cat([part, torch.full((len(look),), SMPL22.index("head"), device=device)]),
     )
 
 
@@ -256,7 +283,6 @@ def _dress(draw: Draw, body: Body, a: Tensor, style: dict, thickness: dict) -> T
     cloth = (top | bottom) & ~hand
     offset = offset + cloth * _folds(draw, v) * draw.uniform(0.002, 0.007)
     offset = offset + (a[:, HAIR] > 0.3) * thickness["hair"] * a[:, HAIR]
-    offset = offset + head * a[:, BEARD] * 0.0
     out = v + offset[:, None] * normals
     return out + asset.shoes if style["shod"] else out
 

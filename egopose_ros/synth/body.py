@@ -311,14 +311,20 @@ def bone_motion(body: Body, rotations_world: Tensor, joints_world: Tensor, curl:
 
 
 def pose_body(
-    body: Body, dressed: Tensor, normals: Tensor, rotations_world: Tensor, joints_world: Tensor, curl: Tensor
+    body: Body,
+    dressed: Tensor,
+    normals: Tensor,
+    weights: Tensor,
+    rotations_world: Tensor,
+    joints_world: Tensor,
+    curl: Tensor,
 ) -> PosedBody:
-    """Skin the dressed rest mesh (V, 3), with its normals, to T frames."""
+    """Skin a dressed rest mesh (V, 3), with its normals and weights (V, B), to T frames (see `bone_motion`)."""
     asset = body.asset
     turns, positions = bone_motion(body, rotations_world, joints_world, curl)
     shift = positions - (turns @ body.heads[..., None])[..., 0]
     transform = torch.cat([turns, shift[..., None]], -1).flatten(2)  # (T, B, 12)
-    blended = (asset.weights @ transform).unflatten(-1, (3, 4))  # (T, V, 3, 4)
+    blended = (weights @ transform).unflatten(-1, (3, 4))  # (T, V, 3, 4)
     vertices = (blended[..., :3] @ dressed[:, :, None])[..., 0] + blended[..., 3]
     turned = (blended[..., :3] @ normals[:, :, None])[..., 0]
     turned = turned / turned.norm(dim=-1, keepdim=True).clamp(min=1e-6)

@@ -26,10 +26,6 @@ _FAR = 100.0
 class Stage:
     """All that a recording's pictures share."""
 
-    faces: Tensor
-    """(F, 3)"""
-    part: Tensor
-    """(V,) int64"""
     attire: Attire
     hair_colour: Tensor
     room: Room
@@ -99,7 +95,7 @@ class Renderer:
         """
         R, origin = T_world_camera[:, :3, :3], T_world_camera[:, :3, 3]
         count, pixels = len(vertices), len(self.view.rays)
-        hits = rasterise((vertices - origin[:, None]) @ R, self.stage.faces, self.view)
+        hits = rasterise((vertices - origin[:, None]) @ R, self.stage.attire.faces, self.view)
         body, body_part = self._body_surface(hits, vertices, normals, previous_vertices, T_world_camera)
         primitives = self.stage.room.primitives.frames(frames)
         open_pixels = self.view.seen.repeat(count)
@@ -132,12 +128,12 @@ class Renderer:
 
     def _body_surface(self, hits: Hits, vertices, normals, previous, T_world_camera) -> tuple[Surface, Tensor]:
         stage, attire = self.stage, self.stage.attire
-        attributes = hits.interpolate(attire.attributes, stage.faces)
+        attributes = hits.interpolate(attire.attributes, attire.faces)
         best = hits.weights.argmax(1)
-        part = stage.part[stage.faces[hits.face, best]]
+        part = attire.part[attire.faces[hits.face, best]]
         rays = self._rays(hits.pixel, hits.image, T_world_camera[:, :3, :3])
         point = T_world_camera[:, :3, 3][hits.image] + rays * hits.distance[:, None]
-        normal = torch.nn.functional.normalize(hits.interpolate(normals, stage.faces), dim=-1)
+        normal = torch.nn.functional.normalize(hits.interpolate(normals, attire.faces), dim=-1)
         material, uv, cloth = attire.surface(attributes, part)
         cosine = -(rays * normal).sum(-1)
         footprint = self._footprint(hits.distance, cosine)
@@ -147,7 +143,7 @@ class Renderer:
             normal = self._crease(normal, uv, footprint, cloth)
         # What faces down or away from the open, and what lies deep under the head, gets less of the room's light.
         occlusion = 0.72 + 0.28 * cosine.clamp(0, 1)
-        moved = hits.interpolate(previous, stage.faces)
+        moved = hits.interpolate(previous, attire.faces)
         surface = Surface(
             hits.image, hits.pixel, point, normal, hits.distance, moved, albedo, gloss, emission, occlusion, True
         )
@@ -275,7 +271,7 @@ class Renderer:
         squeeze = torch.tan(torch.atan2(torch.full_like(distance, 1.15), distance)) / math.tan(0.5)
         local = (vertices - self.stage.room.light.position) @ R
         local = torch.cat([local[..., :2] / squeeze[:, None, None], local[..., 2:]], -1)
-        hits = rasterise(local, self.stage.faces, self._light_view)
+        hits = rasterise(local, self.stage.attire.faces, self._light_view)
         size = _SHADOW_SIZE * _SHADOW_SIZE
         depth = torch.full((len(vertices) * size,), _FAR, device=self.device)
         ray_z = self._light_view.rays[hits.pixel % size, 2]

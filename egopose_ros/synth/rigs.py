@@ -86,8 +86,8 @@ def draw_rig(draw: Draw, views: int, bands: tuple[int, ...]) -> WornRig:
         return banded(draw, low, high, bands)
 
     if kind.startswith("cap"):
-        place = np.array([band(0.07, 0.23), draw.uniform(-0.015, 0.015), band(-0.03, 0.13)])
-        pitch, outward, apart = band(-0.3, 0.45), 0.0, band(0.03, 0.06)
+        place = np.array([band(0.06, 0.22), draw.uniform(-0.02, 0.02), band(-0.06, 0.11)])
+        pitch, outward, apart = band(-0.25, 0.4), 0.0, band(0.03, 0.06)
     elif kind == "glasses":
         place = np.array([band(0.015, 0.06), 0.0, band(-0.02, 0.03)])
         pitch, outward, apart = band(-0.05, 0.6), band(0.0, 0.45), band(0.05, 0.075)

@@ -52,7 +52,7 @@ def draw_sensor(draw: Draw) -> Sensor:
     warm, tint = draw.normal(0, 0.08), draw.normal(0, 0.03)
     noise = draw.uniform(0.0, 1.0) ** 2
     return Sensor(
-        brightness=draw.uniform(0.28, 0.6),
+        brightness=draw.uniform(0.34, 0.62),
         adapts_s=draw.uniform(0.3, 3.0),
         gains=(1 + warm, 1 + tint, 1 - warm),
         mono=draw.chance(0.22),
@@ -62,8 +62,8 @@ def draw_sensor(draw: Draw) -> Sensor:
         shutter=draw.uniform(0.05, 0.6) if draw.chance(0.6) else 0.0,
         vignette=draw.uniform(0.0, 0.7),
         glare=draw.uniform(0.0, 0.06),
-        read_noise=0.002 + 0.02 * noise,
-        shot_noise=0.002 + 0.03 * noise,
+        read_noise=0.0005 + 0.006 * noise,
+        shot_noise=0.003 + 0.03 * noise,
         black=draw.uniform(0.0, 0.03),
         jpeg_quality=draw.integer(35, 95) if draw.chance(0.6) else 0,
         dirt=tuple(
@@ -98,7 +98,7 @@ def expose(
     image = grey[..., None] + (0.0 if sensor.mono else sensor.saturation) * (image - grey[..., None])
     image = image * _falloff(sensor, size, image.device) * seen.view(height, width, 1)
     image = image + sensor.glare * image.mean((1, 2), keepdim=True)
-    image = _blur(image.permute(0, 3, 1, 2), sensor.sigma_px * width / 256.0)
+    image = _blur(image, sensor.sigma_px * width / 256.0).permute(0, 3, 1, 2)
     channels = 1 if sensor.mono else 3
     noise = torch.randn(count, channels, height, width, generator=generator).to(image.device)
     image = image + noise * (sensor.read_noise**2 + sensor.shot_noise**2 * image.clamp(min=0)).sqrt()
@@ -145,16 +145,20 @@ def _tone(sensor: Sensor, image: Tensor) -> Tensor:
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
-    """Blur (N, C, H, W) by a Gaussian."""
+    """Blur (N, H, W, C) by a Gaussian, the border repeated."""
     radius = max(1, math.ceil(2.2 * sigma))
-    x = torch.arange(-radius, radius + 1, device=image.device).float()
-    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    count, channels, height, width = image.shape
-    flat = image.reshape(count * channels, 1, height, width)
-    flat = torch.nn.functional.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, radius))
-    flat = torch.nn.functional.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0))
-    return flat.view(count, channels, height, width)
+    weights = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(radius + 1)]
+    total = weights[0] + 2 * sum(weights[1:])
+    # Shifted sums: for so few taps and channels several times as fast as a convolution on a CPU.
+    for axis in (1, 2):
+        size = image.shape[axis]
+        ends = [image.narrow(axis, 0, 1)] * radius, [image.narrow(axis, size - 1, 1)] * radius
+        padded = torch.cat([*ends[0], image, *ends[1]], axis)
+        image = padded.narrow(axis, radius, size) * (weights[0] / total)
+        for k in range(1, radius + 1):
+            pair = padded.narrow(axis, radius - k, size) + padded.narrow(axis, radius + k, size)
+            image = image.add_(pair, alpha=weights[k] / total)
+    return image
 
 
 def motion_blur(radiance: Tensor, streak: Tensor, size: tuple[int, int], taps: int = 4) -> Tensor:

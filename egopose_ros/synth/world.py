@@ -30,8 +30,8 @@ from egopose_ros.synth.sensor import Sensor, draw_sensor, expose
 from egopose_ros.synth.splits import generator, split as split_of
 from egopose_ros.synth.textures import texture_bank
 
-_CHUNK = {"cpu": 8, "cuda": 64}
-"""Frames rendered together; more does not help a CPU's caches."""
+_CHUNK = {"cpu": 2, "cuda": 64}
+"""Frames of 256x256 rendered together; more of them spill out of a CPU's caches."""
 
 EXTRAS = ("part_mask", "depth")
 
@@ -127,7 +127,7 @@ def record(
     motion = turn(motion, draw("heading").uniform(0, 2 * math.pi))
     placed = place(motion, body.joints_tpose.cpu().numpy(), body.sole_height)
     stage = _build_stage(draw, body, placed, share.texture_seed, device)
-    posed = _pose(draw("hands"), stage, body, placed, device)
+    posed = _pose(draw("hands"), stage, body, placed, fps, device)
     worn = rigs.draw_rig(draw("rig"), views, share.rig_bands) if rig is None else _worn(draw("rig"), rig)
     T_world_head = _head_poses(draw("slip"), body, placed, worn, fps)
     T_head_camera = _camera_poses(draw("shake"), worn, frames)
@@ -138,7 +138,7 @@ def record(
         for view in range(len(worn.rig.cameras))
     ]  # fmt: skip
     return Recording(
-        name=f"{split}_{seed:07d}",
+        name=f"{split}{'' if directory is None else '-clips'}_{seed:07d}",
         seed=seed,
         split=split,
         fps=fps,
@@ -198,22 +198,24 @@ def _build_stage(draw, body: Body, placed: PlacedMotion, texture_seed: int, devi
     outfit = attire.draw_attire(dress_draw, materials, body)
     place_ = dataclasses.replace(place_, materials=materials.tensor(device))
     hair = torch.tensor(materials.rows[outfit.hair].colours[0], device=device)
-    return Stage(body.asset.faces, body.asset.part, outfit, hair, place_, dress_draw.uniform(0.4, 0.9))
+    return Stage(outfit, hair, place_, dress_draw.uniform(0.4, 0.9))
 
 
-def _pose(draw: Draw, stage: Stage, body: Body, placed: PlacedMotion, device: str) -> PosedBody:
+def _pose(draw: Draw, stage: Stage, body: Body, placed: PlacedMotion, fps: float, device: str) -> PosedBody:
+    """Pose the dressed body; fingers close about what they hold, and are never quite still."""
     frames = len(placed.joints_world)
     holds = [any(s.holder == f"{side}_wrist" for s in placed.supports) for side in ("left", "right")]
     base = torch.tensor([draw.uniform(0.5, 0.9) if hold else draw.uniform(0.05, 0.7) for hold in holds])
-    time = torch.linspace(0, frames / 30.0, frames)[:, None]
-    sway = torch.stack([torch.sin(time[:, 0] * draw.uniform(0.5, 2.5) + draw.uniform(0, 6.3)) for _ in range(2)], -1)
+    time = torch.arange(frames) / fps
+    sway = torch.stack([torch.sin(time * draw.uniform(0.5, 2.5) + draw.uniform(0, 6.3)) for _ in range(2)], -1)
     curl = (base + 0.2 * sway).clamp(0.0, 1.1).to(device)
 
     def tensor(array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=device)
 
     outfit = stage.attire
-    return pose_body(body, outfit.vertices, outfit.normals, tensor(placed.rotations_world), tensor(placed.joints_world), curl)
+    rotations, joints = tensor(placed.rotations_world), tensor(placed.joints_world)
+    return pose_body(body, outfit.vertices, outfit.normals, outfit.weights, rotations, joints, curl)
 
 
 def _worn(draw: Draw, rig: Rig) -> rigs.WornRig:
