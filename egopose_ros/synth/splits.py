@@ -1,6 +1,7 @@
 """The benchmark's splits: what of the world training may see, and what it never has. Changing this changes `VERSION`.
 
-Motions have their table in `motion.library`."""
+Motions have their table in `motion.library`.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +24,6 @@ class Split:
     """of its own texture bank"""
     rig_bands: tuple[int, ...]
     """bands of every rig parameter (`rigs.BANDS` in all)"""
-    families: tuple[str, ...]
-    """procedural families of motion; training takes those named often more often"""
-    clips: tuple[str, ...]
-    """source/subject or source/family of captured and keyframed motion"""
 
 
 SPLITS = {

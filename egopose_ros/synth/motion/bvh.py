@@ -44,12 +44,13 @@ class Hierarchy:
 
 def read_hierarchy(path: str | Path) -> Hierarchy:
     """Parse a BVH file; ValueError says what was expected."""
-    words = Path(path).read_text(encoding="utf-8", errors="replace").split()
-    if not words or words[0] != "HIERARCHY" or "MOTION" not in words:
+    head, found, motion = Path(path).read_text(encoding="utf-8", errors="replace").partition("MOTION")
+    words = head.split()
+    if not found or words[:1] != ["HIERARCHY"]:
         raise ValueError(f"{path}: expected a BVH file with HIERARCHY and MOTION, got '{' '.join(words[:3])}'")
     names, parents, offsets, channels, stack = [], [], [], [], []
-    i, end = 1, words.index("MOTION")
-    while i < end:
+    i = 1
+    while i < len(words):
         word = words[i]
         if word in ("ROOT", "JOINT", "End"):
             names.append(words[i + 1] if word != "End" else f"{names[stack[-1]]}_end")
@@ -72,8 +73,9 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
             i += 2 + count
         else:
             raise ValueError(f"{path}: expected ROOT, JOINT, End, OFFSET, CHANNELS or a brace, got '{word}'")
-    frames, frame_time = int(words[end + 2]), float(words[end + 5])
-    values = np.array(words[end + 6 :], float)
+    header = motion.split(maxsplit=5)  # Frames: N Frame Time: S and the numbers
+    frames, frame_time = int(header[1]), float(header[4])
+    values = np.fromstring(header[5], sep=" ")
     width = sum(len(names) for names in channels)
     if values.size != frames * width or frames == 0:
         raise ValueError(f"{path}: expected {frames} frames of {width} values, got {values.size} values")

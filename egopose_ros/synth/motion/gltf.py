@@ -47,6 +47,9 @@ _ACTIONS = {
 UNPOSED = ("a_tpose", "t-pose", "rest pose", "idle", "walk", "sit")
 """Names, in lower case, of clips that are one key and no motion"""
 
+IN_PLACE = ("walk", "run", "crouch_fwd", "jog", "sprint")
+"""Beginnings of names, in lower case, of gaits without travel"""
+
 _NUMPY = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
@@ -188,6 +191,7 @@ def load_glb(path: str | Path) -> list[Motion]:
                 family=family,
                 licence=LICENCE,
                 action=lambda _, family=family: _ACTIONS.get(family, "idle"),
+                in_place=name.lower().startswith(IN_PLACE),
             )
         )
     return motions

@@ -19,6 +19,8 @@ STANDING = float(REFERENCE[0, 2]) - 0.012
 """[m] height of the pelvis of a person who stands at ease"""
 _BALL = np.array([0.13, 0.0, -SOLE])
 _HEEL = np.array([-0.045, 0.0, -SOLE])
+_HEEL_ROOM = 0.055
+"""[m] tread behind a foot on stairs"""
 _BUTTOCKS = 0.15
 """[m] pelvis above a seat"""
 _SIGN = np.array([1.0, -1.0])
@@ -178,17 +180,16 @@ class Choreography:
         self._stand_key()
         grid = np.arange(0.0, (count + 4) / cadence, 0.01)
         phase = -0.4 + grid * cadence
-        along = blur(depth * np.clip(phase - 0.15, 0.0, count + 0.25), grid, 0.10)
+        along = blur(depth * np.clip(phase, 0.0, count + 0.25), grid, 0.10)
         path = self.position + along[:, None] * [np.cos(self.yaw), np.sin(self.yaw)]
         heights = self.level + rise * np.clip(np.arange(count + 2), 0, count)
-        first = 1 if rise > 0 else 0
-        for k in range(first, count + first):
-            reach = 1.6 if (k == count or (rise < 0 and k == 0)) else depth
-            forward = {True: depth * (k + 0.12) + (reach - depth) / 2, False: depth * (k + 0.12) - (reach - depth) / 2}[rise > 0]
-            top = self.level + rise * k
+        for k in range(count + 1):
+            top, platform = float(heights[k]), k == (count if rise > 0 else 0)
+            length = depth + 1.3 * platform
+            back = _HEEL_ROOM + (length - depth) * (rise < 0)
             if top > 0.01:
-                centre = np.array([*self.ahead(forward), top / 2])
-                self.supports.append(Support("step", centre, self.yaw, np.array([reach, 1.1, top])))
+                centre = np.array([*self.ahead(depth * k - back + length / 2), top / 2])
+                self.supports.append(Support("step", centre, self.yaw, np.array([length, 1.1, top])))
         self._footfalls(grid, phase, path, np.full(len(grid), self.yaw), np.full(len(grid), depth * cadence), heights, count + 1, 0.25)
 
     def _footfalls(
@@ -219,7 +220,7 @@ class Choreography:
             row = np.searchsorted(grid, centre).clip(0, len(grid) - 1)
             final = k >= last - 1
             base = self._beside(side, path[row], yaw[row], self.stance if final else width)
-            base = base + rng.normal(0, 0.01, 2)
+            base = base + rng.normal(0, 0.004 if np.ptp(heights) > 0 else 0.01, 2)
             climb = heights[k] - self._steps[side][-1][4]
             lift = lift_base + 0.75 * max(climb, 0) + 0.25 * abs(climb)
             leave = max(leave, self._steps[side][-1][1] - start + 0.05, 0.02)

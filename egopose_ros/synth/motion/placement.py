@@ -53,8 +53,8 @@ def ground_below(points: np.ndarray, supports: tuple[Support, ...]) -> np.ndarra
         if support.kind == "step":
             offset = points[..., :2] - support.centre[:2]
             cos, sin = np.cos(support.yaw), np.sin(support.yaw)
-            along = np.abs(offset[..., 0] * cos + offset[..., 1] * sin) <= support.size[0] / 2 + 0.02
-            across = np.abs(offset[..., 1] * cos - offset[..., 0] * sin) <= support.size[1] / 2 + 0.02
+            along = np.abs(offset[..., 0] * cos + offset[..., 1] * sin) <= support.size[0] / 2
+            across = np.abs(offset[..., 1] * cos - offset[..., 0] * sin) <= support.size[1] / 2
             top = support.centre[2] + support.size[2] / 2
             height = np.where(along & across, np.maximum(height, top), height)
     return height
@@ -132,7 +132,7 @@ def _plant(points: np.ndarray, contact: np.ndarray, supports: tuple[Support, ...
     frames = len(points)
     shift = np.zeros((frames, 2, 3))
     for side in range(2):
-        ground = ground_below(points[:, side], supports)  # (T, 3)
+        ground = ground_below(points[:, side, 1:2], supports)  # (T, 1): a foot stands on what is below its ball
         low = np.argmin(points[:, side, :2, 2], -1)  # heel or ball
         previous = np.roll(points[:, side], 1, axis=0)
         step = (points[:, side] - previous)[np.arange(frames), low, :2]

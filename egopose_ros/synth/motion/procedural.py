@@ -276,7 +276,7 @@ def _render(
     tracks = choreography.tracks(times)
     height = float(np.median(shoulders_world(tracks.pelvis_world, tracks.pelvis_angles, tracks.spine)[:, 2]))
     scene = dict(swing=tracks.swing, table=plan.table, seated=plan.seated, chest_height=height)
-    layers, held, actions = [], [], list(tracks.action)
+    layers, held = [], []
     begin = 0.0
     total = np.zeros(len(times))
     while begin < times[-1]:
@@ -288,13 +288,13 @@ def _render(
         layers.append((weight, layer))
         total += weight
         inside = np.flatnonzero((times >= begin + _FADE_S * (begin > 0)) & (times <= end))
-        for i in inside if layer.action else ():
-            actions[i] = layer.action
         if len(inside):
             held += [replace(thing, first=int(inside[0]), last=int(inside[-1])) for thing in layer.held]
         begin = end
     layers = [(weight / np.maximum(total, 1e-9), layer) for weight, layer in layers]
-    rotations = solve(_controls(rng, tracks, layers, times))
+    leading = np.argmax([weight for weight, _ in layers], 0)
+    actions = (layers[which][1].action or stance for which, stance in zip(leading, tracks.action))
+    rotations = solve(_controls(rng, tracks, layers, times, plan.table))
     return Motion(
         name="",
         source="procedural",
@@ -311,7 +311,11 @@ def _render(
 
 
 def _controls(
-    rng: np.random.Generator, tracks: Tracks, layers: list[tuple[np.ndarray, Upper]], times: np.ndarray
+    rng: np.random.Generator,
+    tracks: Tracks,
+    layers: list[tuple[np.ndarray, Upper]],
+    times: np.ndarray,
+    table: float | None,
 ) -> Controls:
     """Mix the activities' layers onto the choreography's tracks."""
     spine = tracks.spine + sum(weight[:, None] * layer.spine for weight, layer in layers) * (1 - 0.8 * tracks.crawl[:, None])
@@ -332,6 +336,11 @@ def _controls(
         hand += weight[:, None, None] * layer.hand
         swivel += weight[:, None] * layer.swivel
         head += weight[:, None] * (layer.head if layer.looking else layer.head + level)
+    wrist = _hung(wrist, R_chest)
+    if table is not None:
+        hands = np.einsum("tji,tsj->tsi", R_heading, np.einsum("tij,tsj->tsi", R_chest, wrist) + (shoulders - root)[:, None])
+        hands[..., 2] += _above(hands, table + 0.045)
+        wrist = to_chest(root[:, None] + np.einsum("tij,tsj->tsi", R_heading, hands))
     if tracks.crawl.any():
         mix = tracks.crawl[:, None, None]
         wrist = (1 - mix) * wrist + mix * to_chest(tracks.hands_world)
@@ -351,6 +360,20 @@ def _controls(
         tracks.toe,
         tracks.knee_out,
     )
+
+
+def _hung(wrist: np.ndarray, R_chest: np.ndarray) -> np.ndarray:
+    """Turn hands (T, 2, 3) that hang at full length back to the vertical when the trunk leans."""
+    pitch = -np.arcsin(np.clip(R_chest[:, 2, 0], -1.0, 1.0))
+    share = minimum_jerk((-wrist[..., 2] - 0.40) / 0.10) * minimum_jerk((0.25 - wrist[..., 0]) / 0.15)
+    turned = rotation_about("y", -0.8 * np.clip(pitch, -0.4, 1.2)[:, None] * share)
+    return np.einsum("tsij,tsj->tsi", turned, wrist)
+
+
+def _above(hands: np.ndarray, height: float) -> np.ndarray:
+    """Return how far (T, 2) [m] hands in root axes must rise to be above a table's top."""
+    over = minimum_jerk((hands[..., 0] - 0.18) / 0.12)
+    return over * np.logaddexp(0.0, (height - hands[..., 2]) / 0.015) * 0.015
 
 
 def _level_head(R_chest: np.ndarray, heading: np.ndarray, share: float = 0.75) -> np.ndarray:

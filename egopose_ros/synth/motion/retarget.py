@@ -39,8 +39,12 @@ def retarget(
     family: str,
     licence: str,
     action: Callable[[str], str],
+    in_place: bool = False,
 ) -> Motion:
-    """Return a motion of source segments (T, 22, 3, 3) and joints (T, 22, 3) [m], already in SMPL-22 order."""
+    """Return a motion of source segments (T, 22, 3, 3) and joints (T, 22, 3) [m], already in SMPL-22 order.
+
+    A gait that was drawn `in_place`, its feet sliding backwards, is moved forwards so that they do not.
+    """
     C = R_WORLD_YUP
     reference = reference_joints_yup @ C.T
     joints = joints_yup @ C.T
@@ -65,6 +69,8 @@ def retarget(
     floor = np.percentile(placed[:, feet, 2].min(1), 5) - scaled[feet[0], 2]
     pelvis[:, 2] -= floor
     pelvis[:, :2] -= pelvis[0, :2].copy()
+    if in_place:
+        pelvis = pelvis + np.arange(len(pelvis))[:, None] * _travel(forward_kinematics(rotations, pelvis, scaled))
     placed = forward_kinematics(rotations, pelvis, scaled)
     return Motion(
         name=name,
@@ -78,6 +84,15 @@ def retarget(
         foot_contact=foot_contact(placed, fps),
         action=(action(name),) * len(rotations),
     )
+
+
+def _travel(joints_world: np.ndarray) -> np.ndarray:
+    """Return the steady motion (3,) [m] a frame against which the lower foot stands still."""
+    feet = joints_world[:, [INDEX["left_foot"], INDEX["right_foot"]]]
+    low = feet[..., 2].argmin(-1)[:-1]
+    steps = np.diff(feet, axis=0)[np.arange(len(low)), low]
+    near = feet[:-1, :, 2].min(-1) < 0.05
+    return -steps[near].mean(0) * [1.0, 1.0, 0.0] if near.any() else np.zeros(3)
 
 
 def foot_contact(joints_world: np.ndarray, fps: float, speed: float = 0.35, height: float = 0.05) -> np.ndarray:
