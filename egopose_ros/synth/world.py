@@ -18,9 +18,10 @@ from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.rig import Rig
 from egopose_ros.geometry.rigid import invert, transform
 from egopose_ros.skeleton import SMPL22
-from egopose_ros.synth import attire, clips, rigs, room, truth
+from egopose_ros.synth import attire, rigs, room, truth
 from egopose_ros.synth.body import Body, PosedBody, draw_body, pose_body
 from egopose_ros.synth.materials import Draw, MaterialList
+from egopose_ros.synth.motion import library
 from egopose_ros.synth.motion.augment import turn
 from egopose_ros.synth.motion.clip import PlacedMotion
 from egopose_ros.synth.motion.placement import place
@@ -107,23 +108,24 @@ def record(
     rig: Rig | None = None,
     device: str = "cpu",
     extras: tuple[str, ...] = (),
-    motions: Path | None = None,
+    clips: Path | None = None,
 ) -> Recording:
     """Render a recording; the same arguments give the same bytes on a CPU.
 
     Without a rig, one is drawn and rendered straight into the canonical camera, with a lens circle of its own. With
     one, every camera is rendered through its own model at its own size. `extras` names what is large and left out
-    otherwise: part_mask, depth.
+    otherwise: part_mask, depth. `clips` is a folder of captured motion, by default the one that EGOPOSE_MOTION_DIR names;
+    recordings with it are others than without, and their names say so.
     """
     _check(frames, fps, extras)
     share = split_of(split)
-    directory = clips.motion_directory() if motions is None else motions
+    folder = library.clip_folder() if clips is None else clips
 
     def draw(purpose: str) -> Draw:
         return Draw(generator(split, seed, purpose))
 
     body = draw_body(generator(split, seed, "body"), *share.people, device=device)
-    motion = clips.draw_motion(draw("motion"), share, frames, fps, directory)
+    motion = library.draw_motion(draw("motion").integer(0, 2**31 - 1), split, frames, fps, folder)
     motion = turn(motion, draw("heading").uniform(0, 2 * math.pi))
     placed = place(motion, body.joints_tpose.cpu().numpy(), body.sole_height)
     stage = _build_stage(draw, body, placed, share.texture_seed, device)
@@ -138,7 +140,7 @@ def record(
         for view in range(len(worn.rig.cameras))
     ]  # fmt: skip
     return Recording(
-        name=f"{split}{'' if directory is None else '-clips'}_{seed:07d}",
+        name=f"{split}{'' if folder is None else '-clips'}_{seed:07d}",
         seed=seed,
         split=split,
         fps=fps,
