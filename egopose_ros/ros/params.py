@@ -37,15 +37,14 @@ class Parameters:
 
     def _on_set(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if p.name in self._options}
-        current = {item.name: item.default for item in options(self.config)}
         try:
-            for name, value in changes.items():
-                option = self._options[name]
-                if not option.live and option.check(value) != current[name] and not self._may_reconfigure():
-                    raise ConfigError(f"{name}: changes only while the node is unconfigured; clean it up first")
-            self.config = replace(self.config, changes)
+            config = replace(self.config, changes)
+            for old, new in zip(options(self.config), options(config)):
+                if old.default != new.default and not old.live and not self._may_reconfigure():
+                    raise ConfigError(f"{old.name}: changes only while the node is unconfigured; clean it up first")
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        self.config = config
         return SetParametersResult(successful=True)
 
 

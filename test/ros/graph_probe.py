@@ -226,16 +226,24 @@ class Feed:
         self.probe.advertise(self.topic, kind)
         wait(self.calibrated, "the calibration")
 
+    def deactivate(self) -> None:
+        assert self.probe.change_state("deactivate")
+        wait(lambda: self.probe.status.get("state") != "active", "the diagnostics to follow")
+
+    def activate(self) -> None:
+        assert self.probe.change_state("activate"), self.probe.message
+        wait(self.calibrated, "the calibration")
+        self.probe.advertise(self.topic)
+
     def calibrated(self) -> bool:
         status = self.probe.status
         return status.get("calibrated") == "true" and status["publishers"].startswith(self.topic + ":1")
 
     def reset(self, **parameters: Any) -> None:
         """Leave the estimator unconfigured with these parameters, and defaults for the rest."""
-        state = self.probe.state()
-        if state == "active":
-            assert self.probe.change_state("deactivate")
-        if state in ("active", "inactive"):
+        if self.probe.state() == "active":
+            self.deactivate()
+        if self.probe.state() == "inactive":
             assert self.probe.change_state("cleanup")
         wanted = {**_DEFAULTS, "camera__topics": [self.topic], **parameters}
         result = self.probe.set_parameters(**wanted)
@@ -277,6 +285,7 @@ _DEFAULTS: dict[str, Any] = {
     "camera__frame_id": "",
     "network__checkpoint": "",
     "runtime__device": "cpu",
+    "runtime__require_gpu": False,
     "head_pose__source": "none",
     "head_pose__topic": "head_pose",
     "head_pose__global_frame": "",
