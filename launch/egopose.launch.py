@@ -53,7 +53,7 @@ def generate_launch_description():
         package="rviz2",
         executable="rviz2",
         namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", shipped("egopose.rviz")],
+        arguments=["-d", shipped("egopose.rviz"), "-f", LaunchConfiguration("rviz_frame")],
         remappings=[camera],
         ros_arguments=log_level,
         condition=IfCondition(LaunchConfiguration("rviz")),

@@ -36,6 +36,6 @@ def player(condition, *flags):
         executable="player",
         arguments=[LaunchConfiguration("bag"), "--rate", LaunchConfiguration("rate"), *flags],
         output="screen",
-        on_exit=Shutdown(reason="the player ended"),
+        on_exit=Shutdown(),
         condition=condition,
     )

@@ -72,6 +72,8 @@ class BagPlayer:
             self._node.get_logger().warning(
                 f"{found} of {', '.join(unmatched)} after {self._config.wait_s:g} s; playing all the same"
             )
+        else:
+            self._introduce(stop)
         began = time.monotonic()
         while not stop.is_set():
             self._play_once(stop)
@@ -138,6 +140,14 @@ class BagPlayer:
                 return [] if matched else waiting
             stop.wait(_POLL_S)
         return []
+
+    def _introduce(self, stop: threading.Event) -> None:
+        """Publish the first CameraInfo of every camera, so that the first image finds a calibrated subscriber."""
+        first = [self._bag.first(t) for t in self._bag.tracks if t.is_camera_info and t.topic in self._publishers]
+        for message in filter(None, first):
+            self._publishers[message.track.topic].publish(message.data)
+        if first:
+            stop.wait(_SETTLE_S)
 
     def _flush(self, stop: threading.Event) -> None:
         """Wait until reliable subscribers have everything, so that nothing is lost when the process ends."""

@@ -41,6 +41,7 @@ class Track:
     qos: QoSProfile
     latched: bool
     is_image: bool
+    is_camera_info: bool
     count: int
 
 
@@ -63,12 +64,14 @@ class BagSource:
         """
         self.path = path
         if not path.exists():
-            raise FileNotFoundError(f"bag {path}: expected a bag folder or a .mcap, .db3 or .bag file, got nothing there")
+            raise FileNotFoundError(
+                f"bag {path}: expected a bag folder or a .mcap, .db3 or .bag file, got nothing there"
+            )
         try:
             # Bags without definitions (Humble's db3) need a store to open; their messages are taken as they are.
             self._reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
             self._reader.open()
-        # A damaged file raises whatever its decoder happens to meet: errors of rosbags, SQLite, zstd, struct, assertions.
+        # A damaged file raises whatever its decoder meets: errors of rosbags, SQLite, zstd, struct, assertions.
         except Exception as error:
             if isinstance(error, PermissionError):
                 raise
@@ -112,6 +115,10 @@ class BagSource:
             yield from self._read([c for c, track in self._by_connection.values() if track.latched], None, start_ns)
         yield from self._read([c for c, _ in self._by_connection.values()], start_ns, None)
 
+    def first(self, track: Track) -> Message | None:
+        """Return the first message of a track."""
+        return next(self._read([c for c, owner in self._by_connection.values() if owner is track], None, None), None)
+
     def _read(self, connections: list[Connection], start_ns: int | None, stop_ns: int | None) -> Iterator[Message]:
         if not connections:
             return
@@ -124,7 +131,9 @@ class BagSource:
                 yield Message(track, stamp_ns, bytes(data))
                 count += 1
         except Exception as error:
-            raise BagError(f"bag {self.path}: damaged or truncated, breaks off after {count} messages: {error}") from error
+            raise BagError(
+                f"bag {self.path}: damaged or truncated, breaks off after {count} messages: {error}"
+            ) from error
 
     def _sort(self, topics: tuple[str, ...]) -> None:
         recorded: dict[str, list[Connection]] = {}
@@ -192,7 +201,8 @@ def _track(topic: str, connections: list[Connection]) -> Track:
     assert message_type is not None
     count = sum(connection.msgcount for connection in connections)
     qos, latched = _offered(connections, count)
-    return Track(topic, message_type, qos, latched, connections[0].msgtype in _IMAGE_TYPES, count)
+    kind = connections[0].msgtype
+    return Track(topic, message_type, qos, latched, kind in _IMAGE_TYPES, kind == "sensor_msgs/msg/CameraInfo", count)
 
 
 def _offered(connections: list[Connection], count: int) -> tuple[QoSProfile, bool]:

@@ -70,6 +70,9 @@ class LaunchConfig:
     )
     log_level: str = option("info", "Log level.", choices=("debug", "info", "warn", "error", "fatal"))
     rviz: bool = option(False, "Start RViz as well, with config/egopose.rviz.")
+    rviz_frame: str = option(
+        "camera", "Fixed frame of RViz: the frame_id of the images, or the global frame where there is a head pose."
+    )
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def read_parameters(path: str) -> dict[str, Leaf]:
         for section in sections.values():
             flat.update(flatten(section["ros__parameters"]))
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: expected a ROS parameter file, node: ros__parameters: ..., got {error!r}") from error
+        raise ConfigError(f"{path}: expected a parameter file of ROS, node: ros__parameters: ..., got {error!r}") from error
     try:
         replace(Config(), {name: value for name, value in flat.items() if name != _SIM_TIME})
     except ConfigError as error:
@@ -167,8 +170,8 @@ def _processes(config: LaunchConfig, replay: Replay | None) -> list[Process]:
     if config.rviz:
         if shutil.which("rviz2") is None:
             raise ConfigError("rviz: expected rviz2 on the PATH, got none; `egopose view` shows the graph in a browser")
-        rviz = ("rviz2", "-d", str(share_file("config/egopose.rviz")), "--ros-args", *common)
-        started.append(Process("rviz2", rviz))
+        view = ("-d", str(share_file("config/egopose.rviz")), "-f", config.rviz_frame)
+        started.append(Process("rviz2", ("rviz2", *view, "--ros-args", *common)))
     if replay is not None:
         flags = ("--rate", text(replay.rate), *(["--loop"] if replay.loop else []))
         started.append(_module("bag_player", replay.bag, *flags))

@@ -1,4 +1,4 @@
-"""A live graph of its own for every test: a domain that nobody else uses, local discovery, whole images in shared memory."""
+"""A live graph for every test: a domain that nobody else uses, local discovery, whole images in shared memory."""
 
 from __future__ import annotations
 
@@ -32,9 +32,13 @@ class Live:
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start a Python module with arguments, its output captured."""
+        return self.start_command(sys.executable, "-m", *command)
+
+    def start_command(self, *command: str) -> subprocess.Popen[str]:
+        """Start a process, its output captured."""
         child = subprocess.Popen(
-            [sys.executable, "-m", *command], env=self.environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command, env=self.environment, text=True, start_new_session=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self._children.append(child)
         return child

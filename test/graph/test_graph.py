@@ -1,0 +1,271 @@
+"""The graph as users start it: `egopose run`, the launch files, the parameter files, the RViz configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import GetParameters
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy
+from rclpy.qos import qos_check_compatible
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from egopose_ros.config import Config, ConfigError, options, replace
+from egopose_ros.msg import BodyPose
+from egopose_ros.resources import share_directory, share_file
+from egopose_ros.ros import graph, processes
+from egopose_ros.ros.processes import Process
+
+START_NS = 1_700_000_000_000_000_000
+FRAMES, PERIOD_NS, SIZE = 20, 100_000_000, 256
+UNTRAINED = ("--set", "network.allow_untrained=true")
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of one camera at 10 Hz with its CameraInfo."""
+    path = tmp_path_factory.mktemp("graph") / "bag"
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = {name.rpartition("/")[2]: kind for name, kind in store.types.items()}
+    kinds = {"/cap/image_raw": "sensor_msgs/msg/Image", "/cap/camera_info": "sensor_msgs/msg/CameraInfo"}
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in kinds.items()}
+
+        def write(topic: str, stamp_ns: int, message: Any) -> None:
+            writer.write(connections[topic], stamp_ns, store.serialize_cdr(message, kinds[topic]))
+
+        random = np.random.default_rng(0)
+        for index in range(FRAMES):
+            stamp_ns = START_NS + index * PERIOD_NS
+            stamp = types["Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+            header = types["Header"](stamp=stamp, frame_id="down")
+            roi = types["RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+            k = np.array([73.0, 0.0, 127.5, 0.0, 73.0, 127.5, 0.0, 0.0, 1.0])
+            info = types["CameraInfo"](
+                header=header, height=SIZE, width=SIZE, distortion_model="equidistant", d=np.zeros(4), k=k,
+                r=np.eye(3).ravel(), p=np.zeros(12), binning_x=0, binning_y=0, roi=roi,
+            )
+            data = random.integers(0, 256, SIZE * SIZE, np.uint8)
+            image = types["Image"](
+                header=header, height=SIZE, width=SIZE, encoding="mono8", is_bigendian=0, step=SIZE, data=data
+            )
+            write("/cap/camera_info", stamp_ns, info)
+            write("/cap/image_raw", stamp_ns, image)
+    return path
+
+
+def to_ns(stamp: Any) -> int:
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def parameter(live: Any, node: str, name: str) -> Any:
+    client = live.node.create_client(GetParameters, f"{node}/get_parameters")
+    live.until(client.service_is_ready)
+    future = client.call_async(GetParameters.Request(names=[name]))
+    return live.until(future.done) and future.result().values[0]
+
+
+def test_run_plays_a_bag_through_the_graph_and_ends_with_it(live: Any, bag: Path, tmp_path: Path) -> None:
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text("/**: {ros__parameters: {window: {max_gap_s: 2.0}, head_pose.source: tf}}")
+    poses = live.subscribe(BodyPose, "/wearer/estimator/pose")
+    run = live.start(
+        "egopose_ros.cli", "run", "--bag", str(bag), "--camera-topic", "/cap/image_raw", "--namespace", "wearer",
+        "--params-file", str(parameters), "--head-pose", "none", *UNTRAINED,
+    )
+    live.until(lambda: poses, 60.0)
+    assert parameter(live, "/wearer/estimator", "use_sim_time").bool_value
+    assert parameter(live, "/wearer/estimator", "window.max_gap_s").double_value == 2.0
+    assert parameter(live, "/wearer/estimator", "head_pose.source").string_value == "none"
+    status, said = live.finish(run)
+
+    assert status == 0, said
+    stamps = [to_ns(pose.header.stamp) for pose in poses]
+    assert set(stamps) <= {START_NS + index * PERIOD_NS for index in range(FRAMES)}
+    assert stamps == sorted(set(stamps))
+    assert all(pose.header.frame_id == "down" for pose in poses)
+    # CameraInfo went ahead of the images, so that not even the first frames were lost.
+    assert poses[-1].frames_dropped == 0 and stamps[0] < START_NS + FRAMES // 2 * PERIOD_NS
+    assert "Traceback" not in said
+
+
+def test_rviz_shows_what_the_graph_publishes(live: Any) -> None:
+    run = live.start("egopose_ros.cli", "run", *UNTRAINED)
+    heard = live.subscribe(DiagnosticArray, "/diagnostics")
+    live.until(lambda: heard and live.node.get_publishers_info_by_topic("/estimator/trail"), 60.0)
+    displays = yaml.safe_load(share_file("config/egopose.rviz").read_text())["Visualization Manager"]["Displays"]
+    kinds = {"MarkerArray": "visualization_msgs/msg/MarkerArray", "Path": "nav_msgs/msg/Path"}
+    classes = [display["Class"].rpartition("/")[2] for display in displays]
+    assert {"Image", "MarkerArray", "Path", "TF"} <= set(classes)
+    shown = {name for display in displays for name, on in display.get("Namespaces", {}).items() if on}
+    assert {"joints", "bones", "uncertainty", "camera"} <= shown
+    for kind, display in zip(classes, displays):
+        if kind in kinds:
+            (publisher,) = live.node.get_publishers_info_by_topic("/" + display["Topic"]["Value"])
+            assert publisher.topic_type == kinds[kind]
+            verdict, reason = qos_check_compatible(publisher.qos_profile, rviz_qos(display["Topic"]))
+            assert verdict != QoSCompatibility.ERROR, reason
+        elif kind == "Image":
+            assert display["Topic"]["Value"] in Config().camera.topics
+            assert rviz_qos(display["Topic"]).reliability == ReliabilityPolicy.BEST_EFFORT
+    (transforms,) = live.node.get_publishers_info_by_topic("/tf")
+    assert transforms.topic_type == "tf2_msgs/msg/TFMessage"
+
+    run.send_signal(signal.SIGINT)
+    status, said = live.finish(run)
+    assert status == 130 and "Traceback" not in said, said
+    live.until(lambda: not live.node.get_publishers_info_by_topic("/tf"))
+
+
+def rviz_qos(topic: dict[str, Any]) -> QoSProfile:
+    return QoSProfile(
+        depth=topic["Depth"],
+        history=HistoryPolicy[topic["History Policy"].upper().replace(" ", "_")],
+        reliability=ReliabilityPolicy[topic["Reliability Policy"].upper().replace(" ", "_")],
+        durability=DurabilityPolicy[topic["Durability Policy"].upper().replace(" ", "_")],
+    )
+
+
+def test_estimator_that_refuses_to_start_is_reported(live: Any) -> None:
+    status, said = live.finish(live.start("egopose_ros.cli", "run", "--device", "gpu"))
+    assert status == 1 and "runtime.device: expected auto, cpu, cuda or cuda:N, got 'gpu'" in said
+
+
+@pytest.mark.parametrize("path", sorted((share_directory() / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_parameter_files_hold_known_settings(path: Path) -> None:
+    assert graph.read_parameters(str(path))
+
+
+def test_default_parameter_file_changes_no_default() -> None:
+    assert replace(Config(), graph.read_parameters(str(share_file("config/estimator.yaml")))) == Config()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("/**: {ros__parameters: {window: {max_gap: 1.0}}}", "window.max_gap: no such setting"),
+        ("/**: {ros__parameters: {window: {max_gap_s: soon}}}", "window.max_gap_s: expected float, got str 'soon'"),
+        ("window: {max_gap_s: 1.0}", "expected a parameter file of ROS"),
+        ("[1, 2", "expected a parameter file of ROS"),
+    ],
+)
+def test_parameter_file_that_does_not_fit_is_named(tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=expected.replace("(", r"\(")) as error:
+        graph.read_parameters(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_printed_settings_are_a_parameter_file_of_the_defaults(tmp_path: Path) -> None:
+    from egopose_ros.commands import run
+
+    path = tmp_path / "settings.yaml"
+    path.write_text(run.parameter_file())
+    values = graph.read_parameters(str(path))
+    assert list(values) == [item.name for item in options(Config)]
+    assert replace(Config(), values) == Config()
+
+
+def test_arguments_of_the_launch_are_there() -> None:
+    names = {item.name for item in options(graph.LaunchConfig)}
+    asked = "camera_topic calibration network device head_pose rviz namespace params_file use_sim_time log_level"
+    assert set(asked.split()) <= names
+    assert set(graph.OVERRIDES) <= names and set(graph.OVERRIDES.values()) <= {item.name for item in options(Config)}
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code)
+
+
+def interrupt_when(path: Path) -> None:
+    """Send this process SIGINT when a file has appeared."""
+
+    def wait() -> None:
+        while not path.exists():
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_processes_end_together_with_the_status_of_the_first(tmp_path: Path) -> None:
+    marker = tmp_path / "interrupted"
+    stays = f"""
+import pathlib, time
+try:
+    pathlib.Path({str(tmp_path / 'ready')!r}).touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path({str(marker)!r}).touch()
+"""
+    ends = f"import pathlib, sys, time\nwhile not pathlib.Path({str(tmp_path / 'ready')!r}).exists(): time.sleep(0.01)"
+    ended = processes.run([Process("stays", python(stays)), Process("ends", python(ends + "\nsys.exit(3)"))], {})
+    assert ended == 3 and marker.exists()
+
+
+def test_deaf_process_is_ended_by_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_PATIENCE_S", {signal.SIGINT: 0.2, signal.SIGTERM: 0.2, signal.SIGKILL: 5.0})
+    ready = tmp_path / "ready"
+    deaf = f"""
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path({str(ready)!r}).touch()
+time.sleep(60)
+"""
+    interrupt_when(ready)
+    assert processes.run([Process("deaf", python(deaf))], {}) == 130
+
+
+class TestRealLaunch:
+    """Where ROS has `launch`, the launch files are started by it."""
+
+    @pytest.fixture(autouse=True)
+    def needs_launch(self) -> None:
+        obstacle = graph.launch_obstacle()
+        if obstacle:
+            pytest.skip(obstacle)
+
+    def test_arguments_are_declared(self) -> None:
+        from launch import LaunchContext
+        from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+        declared = {}
+        for name in ("egopose", "replay"):
+            source = PythonLaunchDescriptionSource(str(share_file(f"launch/{name}.launch.py")))
+            arguments = source.get_launch_description(LaunchContext()).get_launch_arguments()
+            assert all(argument.description for argument in arguments)
+            declared[name] = {argument.name: argument.choices for argument in arguments}
+        expected = {item.name: item.choices or None for item in options(graph.LaunchConfig)}
+        assert {name: tuple(choices) if choices else None for name, choices in declared["egopose"].items()} == expected
+        assert {"bag", "rate", "loop"} <= set(declared["replay"])
+
+    def test_replay_ends_with_the_bag(self, live: Any, bag: Path, tmp_path: Path) -> None:
+        parameters = tmp_path / "parameters.yaml"
+        parameters.write_text("/**: {ros__parameters: {network: {allow_untrained: true}, head_pose.source: tf}}")
+        poses = live.subscribe(BodyPose, "/wearer/estimator/pose")
+        config = graph.LaunchConfig(
+            camera_topic="/cap/image_raw", namespace="wearer", params_file=str(parameters), head_pose="none"
+        )
+        code = (
+            "from egopose_ros.ros import graph; import sys; "
+            f"sys.exit(graph.start(graph.LaunchConfig(**{dataclasses.asdict(config)!r}), {{}}, "
+            f"graph.Replay({str(bag)!r}, 1.0, False)))"
+        )
+        run = live.start_command(sys.executable, "-c", code)
+        live.until(lambda: poses, 60.0)
+        assert parameter(live, "/wearer/estimator", "use_sim_time").bool_value
+        assert parameter(live, "/wearer/estimator", "head_pose.source").string_value == "none"
+        status, said = live.finish(run)
+        assert status == 0 and "process[player-2] was required: shutting down" in said, said
