@@ -15,9 +15,9 @@ from typing import Any
 
 from egopose_ros.installation import Finding, Status
 from egopose_ros.resources import share_directory, share_file
+from egopose_ros.ros.graph import profile_variable
 
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Fast DDS of Kilted and later, and of the distributions before; the later one warns of the earlier name."""
 SEGMENT_BYTES = 4 << 20
 """A shared-memory segment below this loses whole images."""
 LEFT_BEHIND_BYTES = 500_000_000
@@ -103,8 +103,7 @@ def shared_memory() -> Finding:
         text = f"{occupied / 1e9:.1f} GB of Fast DDS's in /dev/shm, some of it perhaps of processes that were killed"
         return Finding("shared memory", Status.NOTE, text, "end every ROS process, then: fastdds shm clean")
     profile = share_file("config/fastdds_shm.xml")
-    variable = PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")]
-    mend = f"export {variable}={profile}, on both sides"
+    mend = f"export {profile_variable()}={profile}, on both sides"
     named = next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), "")
     if not named:
         text = "no Fast DDS profile: best-effort images above 0.5 MB are lost"
