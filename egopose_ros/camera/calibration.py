@@ -105,7 +105,8 @@ def _parse(text: str, name: str) -> Rig:
         if key in data:
             return Rig(tuple(reader(data)), head_known=False)
     known = "egopose_rig (our own YAML), OCam JSON or text, Kalibr, Basalt, Aria or CameraInfo"
-    raise ValueError(f"expected a calibration of a known format ({known}), got {', '.join(map(str, data)) or 'nothing'}")
+    got = ", ".join(map(str, data)) or "nothing"
+    raise ValueError(f"expected a calibration of a known format ({known}), got {got}")
 
 
 def _document(text: str) -> dict[str, Any]:

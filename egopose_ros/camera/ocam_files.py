@@ -101,7 +101,9 @@ def fit_w2c(c2w: Sequence[float], radius_px: float) -> tuple[float, ...]:
             error = float(np.abs(fit(theta[inner]) - rho[inner]).max())
             if error < FIT_TOLERANCE_PX:
                 return tuple(float(b) for b in fit.convert().coef)
-    raise ValueError(f"OCam: expected an inverse polynomial within {FIT_TOLERANCE_PX} px, the best misses by {error:.3g}")
+    raise ValueError(
+        f"OCam: expected C2W to have an inverse polynomial within {FIT_TOLERANCE_PX} px, the best misses by {error:.3g}"
+    )
 
 
 def _rows(data: dict[str, Any], key: str, expected: str) -> list[tuple[float, ...]]:

@@ -162,9 +162,11 @@ class DoubleSphere(PlanarModel):
 
     @property
     def angle_limit(self) -> float:
+        # z + xi > -w |(x, y, z + xi)| on the unit sphere, solved for z; the paper's w2 is too wide for small alpha.
         w = _opening(self.alpha)
-        w2 = (w + self.xi) / math.sqrt(2.0 * w * self.xi + self.xi**2 + 1.0)
-        return math.acos(max(-1.0, -w2)) - LIMIT_MARGIN
+        narrowed = 1.0 - w * w
+        z = -self.xi * narrowed - w * math.sqrt(1.0 - self.xi**2 * narrowed)
+        return math.acos(z) - LIMIT_MARGIN
 
     def _denominator(self, r_squared: Tensor, z: Tensor) -> Tensor:
         shifted = self.xi * _safe_sqrt(r_squared + z * z) + z

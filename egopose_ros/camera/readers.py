@@ -162,7 +162,7 @@ def basalt(data: dict[str, Any]) -> list[RigCamera]:
     if not len(poses) == len(models) == len(sizes):
         raise ValueError(f"expected one pose, model and size a camera, got {len(poses)}, {len(models)}, {len(sizes)}")
     T_imu_cam = [
-        _pose([number(pose, key) for key in ("px", "py", "pz")], [number(pose, key) for key in ("qx", "qy", "qz", "qw")])
+        _pose([number(pose, f"p{axis}") for axis in "xyz"], [number(pose, f"q{axis}") for axis in "xyzw"])
         for pose in poses
     ]
     cameras = []

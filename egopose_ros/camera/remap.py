@@ -53,7 +53,8 @@ class Remapper:
         # OpenCV's fixed-point maps (1/32 px) are faster than floating-point ones.
         self._maps = cv2.convertMaps(maps[..., 0], maps[..., 1], cv2.CV_16SC2)
         normalised = (2.0 * reduced + 1.0) / torch.tensor([width, height], dtype=torch.float64) - 1.0
-        self._grid = torch.where(valid[..., None], normalised, OUTSIDE).float()
+        grid = torch.where(valid[..., None], normalised, OUTSIDE).float()
+        self._grids = {grid.device: grid}
 
     def numpy(self, image: Shaped[np.ndarray, "height width *channels"]) -> UInt8[np.ndarray, "out_height out_width 3"]:
         """Resample (H, W), (H, W, 1) or (H, W, 3) uint8 to (256, 256, 3); a mono image becomes three equal channels."""
@@ -69,7 +70,7 @@ class Remapper:
         canonical = cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
         return canonical if canonical.ndim == 3 else cv2.cvtColor(canonical, cv2.COLOR_GRAY2RGB)
 
-    def torch(self, images: Shaped[Tensor, "*batch channels height width"]) -> Shaped[Tensor, "*batch 3 256 256"]:
+    def torch(self, images: Shaped[Tensor, "*batch channels height width"]) -> Shaped[Tensor, "*batch 3 h w"]:
         """Resample (..., 1 or 3, H, W), uint8 or floating, on the device and in the type they come in.
 
         Half precision and uint8 are sampled in float32; uint8 is rounded. Differentiable with respect to the images.
@@ -82,9 +83,9 @@ class Remapper:
         source = source if source.dtype == torch.float64 else source.float()
         if self.block > 1:
             source = torch.nn.functional.avg_pool2d(source, self.block)
-        if self._grid.device != source.device:
-            self._grid = self._grid.to(source.device)
-        grid = self._grid.to(source.dtype).expand(len(source), -1, -1, -1)
+        if source.device not in self._grids:
+            self._grids[source.device] = self._grids[torch.device("cpu")].to(source.device)
+        grid = self._grids[source.device].to(source.dtype).expand(len(source), -1, -1, -1)
         canonical = torch.nn.functional.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
         canonical = canonical.expand(-1, 3, -1, -1).reshape(*batch, 3, *canonical.shape[-2:])
         return canonical.round().to(images.dtype) if images.dtype == torch.uint8 else canonical.to(images.dtype)

@@ -80,7 +80,7 @@ class Rig:
 
     cameras: tuple[RigCamera, ...]
     head_known: bool = True
-    """whether the head frame was measured; otherwise the first camera is at its nominal place, the rest relative to it"""
+    """whether the head frame was measured; if not, the first camera is at its nominal place, the rest relative to it"""
 
     def __post_init__(self) -> None:
         names = [camera.name for camera in self.cameras]

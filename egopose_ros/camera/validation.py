@@ -87,7 +87,7 @@ def check_model(model: CameraModel) -> None:
 
 
 def check_centre(model: CameraModel) -> None:
-    """Raise ValueError unless the centre is in the image, and not better in the middle with width and height swapped."""
+    """Raise ValueError unless the centre is in the image, and not nearer to its middle with x and y swapped."""
     (width, height), (x, y) = model.size, model.centre
     if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
         raise ValueError(f"centre: expected a point in the {width}x{height} image, got ({x:.1f}, {y:.1f})")

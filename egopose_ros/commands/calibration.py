@@ -118,8 +118,8 @@ def _print(camera: RigCamera, summary: Summary, head_known: bool) -> None:
         if field.name not in ("size", "centre", "max_angle"):
             print(f"  {field.name}: {getattr(model, field.name)}")
     print(
-        f"  field of view: {summary.field_of_view_deg:.1f} deg, on the sensor {summary.horizontal_deg:.1f} deg across and "
-        f"{summary.vertical_deg:.1f} deg down"
+        f"  field of view: {summary.field_of_view_deg:.1f} deg, on the sensor {summary.horizontal_deg:.1f} deg across "
+        f"and {summary.vertical_deg:.1f} deg down"
     )
     print(
         f"  resolution: {summary.pixels_per_degree_centre:.2f} px/deg at the centre, "

@@ -164,7 +164,8 @@ def test_ocam_text_is_written_row_first(tmp_path: Path) -> None:
 
 
 def test_lens_circle_bounds_the_field_of_view(tmp_path: Path) -> None:
-    model = calibration.load(write(tmp_path / "c.json", ocam_json(scene_ego(), imageCircleRadius=480.0))).cameras[0].model
+    document = ocam_json(scene_ego(), imageCircleRadius=480.0)
+    model = calibration.load(write(tmp_path / "circle.json", document)).cameras[0].model
     assert abs(math.degrees(model.max_angle) - 90.2) < 0.3
     pixels = torch.tensor([[614.9 + 478.0, 527.5], [614.9 + 484.0, 527.5]], dtype=torch.float64)
     assert model.unproject(pixels)[1].tolist() == [True, False]
@@ -183,13 +184,15 @@ def kalibr_document(cam0: dict[str, Any]) -> str:
 
 _BASE = dict(size=(640, 480), centre=(320.5, 241.0), focal=(190.0, 191.0))
 _F = [190.0, 191.0, 320.5, 241.0]
+_EQUI = dict(distortion_model="equi", distortion_coeffs=[0.02, -0.01, 2e-3, -3e-4])
+_RADTAN = dict(distortion_model="radtan", distortion_coeffs=[-0.1, 0.01, 1e-3, 2e-3])
 KALIBR: dict[str, tuple[dict[str, Any], CameraModel]] = {
     "pinhole-equi": (
-        dict(camera_model="pinhole", intrinsics=_F, distortion_model="equi", distortion_coeffs=[0.02, -0.01, 2e-3, -3e-4]),
+        dict(camera_model="pinhole", intrinsics=_F, **_EQUI),
         KannalaBrandt(**_BASE, k=(0.02, -0.01, 2e-3, -3e-4), max_angle=1.6),
     ),
     "pinhole-radtan": (
-        dict(camera_model="pinhole", intrinsics=_F, distortion_model="radtan", distortion_coeffs=[-0.1, 0.01, 1e-3, 2e-3]),
+        dict(camera_model="pinhole", intrinsics=_F, **_RADTAN),
         Pinhole(**_BASE, distortion=(-0.1, 0.01, 1e-3, 2e-3, 0, 0, 0, 0), max_angle=0.8),
     ),
     "eucm-none": (
@@ -215,9 +218,8 @@ def test_kalibr(entry: dict[str, Any], expected: CameraModel, tmp_path: Path) ->
 def test_kalibr_omni_follows_meis_formula(tmp_path: Path) -> None:
     xi, (k1, k2, p1, p2) = 1.3, (-0.2, 0.05, 0.002, -0.001)
     fx, fy, cx, cy = 420.0, 421.0, 320.5, 241.0
-    entry = dict(
-        camera_model="omni", intrinsics=[xi, fx, fy, cx, cy], distortion_model="radtan", distortion_coeffs=[k1, k2, p1, p2]
-    )
+    entry = dict(camera_model="omni", intrinsics=[xi, fx, fy, cx, cy])
+    entry |= dict(distortion_model="radtan", distortion_coeffs=[k1, k2, p1, p2])
     model = calibration.load(write(tmp_path / "camchain.yaml", kalibr_document(entry))).cameras[0].model
     x, y, z = rays_to(80.0).unbind(-1)
     u, v = x / (z + xi), y / (z + xi)
@@ -463,7 +465,9 @@ def documents() -> dict[str, Any]:
 
 def places(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Return the path of every value in a nested document."""
-    items = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    if not isinstance(document, (dict, list)):
+        return []
+    items = document.items() if isinstance(document, dict) else enumerate(document)
     return [place for key, value in items for place in [(*path, key), *places(value, (*path, key))]]
 
 

@@ -28,6 +28,12 @@ def rays_within(model: CameraModel, count: int = 2000, seed: int = 0) -> torch.T
     return torch.stack([angle.sin() * azimuth.cos(), angle.sin() * azimuth.sin(), angle.cos()], -1)
 
 
+def angle_sweep(limit: float) -> torch.Tensor:
+    """Return rays (n, 3) in the x-z plane from the axis to an angle."""
+    angle = torch.linspace(0.0, limit, 500, dtype=torch.float64)
+    return torch.stack([angle.sin(), torch.zeros_like(angle), angle.cos()], -1)
+
+
 def test_every_model_has_a_case(cameras: dict[str, CameraModel]) -> None:
     assert {type(model) for model in cameras.values()} == set(MODELS.values())
 
@@ -127,6 +133,14 @@ def test_any_batch_shape_and_precision(model: CameraModel) -> None:
     assert (single.double() - flat).abs().max() < 2e-3
 
 
+def test_works_on_any_device(model: CameraModel) -> None:
+    """The meta device refuses to mix with others and to read values: no hidden transfer, no synchronisation."""
+    pixels, valid = model.project(torch.empty(4, 5, 3, device="meta"))
+    assert pixels.device.type == valid.device.type == "meta" and pixels.shape == (4, 5, 2)
+    rays, valid = model.unproject(pixels)
+    assert rays.device.type == valid.device.type == "meta" and rays.shape == (4, 5, 3)
+
+
 def test_edits_commute_with_projection(model: CameraModel) -> None:
     rays = rays_within(model, 500)
     pixels, _ = model.project(rays)
@@ -195,7 +209,9 @@ def test_pinhole_equals_opencv(used: int) -> None:
 @settings(max_examples=30, deadline=None)
 @given(xi=st.floats(-0.3, 0.3), alpha=st.floats(0.05, 0.8), seed=st.integers(0, 2**31))
 def test_double_sphere_and_eucm_meet_in_the_unified_model(xi: float, alpha: float, seed: int) -> None:
-    base = dict(size=(640, 480), centre=(320.0, 240.0), focal=(150.0, 150.0), max_angle=math.radians(80.0))
+    base = dict(size=(640, 480), centre=(320.0, 240.0), focal=(150.0, 150.0), max_angle=0.5)
+    limit = DoubleSphere(**base, xi=xi, alpha=alpha).angle_limit
+    base["max_angle"] = min(limit, EUCM(**base, alpha=alpha, beta=1.0).angle_limit) - 0.02
     rays = rays_within(EUCM(**base, alpha=alpha, beta=1.0), 50, seed)
     one_sphere = DoubleSphere(**base, xi=0.0, alpha=alpha).project(rays)[0]
     torch.testing.assert_close(EUCM(**base, alpha=alpha, beta=1.0).project(rays)[0], one_sphere)
@@ -204,9 +220,12 @@ def test_double_sphere_and_eucm_meet_in_the_unified_model(xi: float, alpha: floa
     d1 = rays.norm(dim=-1)
     d2 = (x * x + y * y + (xi * d1 + z) ** 2).sqrt()
     expected = 150.0 * x / (alpha * d2 + (1 - alpha) * (xi * d1 + z)) + 320.0
-    model = DoubleSphere(**base, xi=xi, alpha=alpha)
+    model = DoubleSphere(**base | {"max_angle": limit}, xi=xi, alpha=alpha)
     torch.testing.assert_close(model.project(rays)[0][:, 0], expected)
+    rays = rays_within(model, 50, seed)
     torch.testing.assert_close(model.unproject(model.project(rays)[0])[0], rays, rtol=0, atol=1e-6)
+    radius = (model.project(angle_sweep(limit))[0] - 320.0)[:, 0]
+    assert (radius.diff() > 0).all()
 
 
 def test_fisheye624_equals_its_published_formula(cameras: dict[str, CameraModel]) -> None:
