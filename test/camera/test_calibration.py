@@ -478,7 +478,7 @@ def test_junk_anywhere_is_refused_or_read_but_never_crashes(name: str, tmp_path:
     document = documents()[name]
     calibration.load(write(tmp_path / "sound.json", document))
     cases = [(place, junk) for place in places(document) for junk in JUNK]
-    for place, junk in random.Random(0).sample(cases, 40):
+    for place, junk in random.Random(0).sample(cases, 25):
         broken = json.loads(json.dumps(document))
         inner = broken
         for key in place[:-1]:
