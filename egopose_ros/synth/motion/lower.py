@@ -99,6 +99,12 @@ class Choreography:
         width = self.stance if width is None else width
         return position + _SIGN[side] * width * np.array([-np.sin(yaw), np.cos(yaw)])
 
+    def _apart(self, side: int, base: np.ndarray, yaw: float, least: float = 0.10) -> np.ndarray:
+        """Keep a foot on its side of the other one."""
+        left = np.array([-np.sin(yaw), np.cos(yaw)])
+        gap = _SIGN[side] * ((base - np.array(self._steps[1 - side][-1][2:4])) @ left)
+        return base + _SIGN[side] * max(least - gap, 0.0) * left
+
     def ahead(self, forward: float, left: float = 0.0) -> np.ndarray:
         """Return the point (2,) at an offset [m] in the heading's axes."""
         cos, sin = np.cos(self.yaw), np.sin(self.yaw)
@@ -221,6 +227,7 @@ class Choreography:
             final = k >= last - 1
             base = self._beside(side, path[row], yaw[row], self.stance if final else width)
             base = base + rng.normal(0, 0.004 if np.ptp(heights) > 0 else 0.01, 2)
+            base = self._apart(side, base, yaw[row])
             climb = heights[k] - self._steps[side][-1][4]
             lift = lift_base + 0.75 * max(climb, 0) + 0.25 * abs(climb)
             leave = max(leave, self._steps[side][-1][1] - start + 0.05, 0.02)
@@ -459,8 +466,7 @@ class Choreography:
             yaw = rng.normal(0, 0.25 * min(reach / 0.15, 1.0))
             target = self.ahead(rng.normal(0, reach), _SIGN[side] * self.stance * 1.3 + rng.normal(0, 0.6 * reach))
             other = np.array(self._steps[1 - side][-1][2:4])
-            if (target - other) @ np.array([-np.sin(self.yaw), np.cos(self.yaw)]) * _SIGN[side] < 0.12:
-                target = other + _SIGN[side] * 0.16 * np.array([-np.sin(self.yaw), np.cos(self.yaw)])
+            target = self._apart(side, target, self.yaw, 0.15)
             travel = min(0.85 * beat, 0.6)
             self._step(side, self.t, self.t + travel, target, self.level, self._foot_yaw(side) + yaw, rng.uniform(0.03, 0.05 + bounce))
             self._roll_foot(side, (self.t - 0.1, 0.0), (self.t, rng.uniform(0.1, 0.4)), (self.t + travel, rng.uniform(-0.1, 0.15)), (self.t + travel + 0.1, 0.0))

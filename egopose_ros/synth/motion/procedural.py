@@ -12,7 +12,7 @@ from egopose_ros.synth.motion.body import REFERENCE_LEG, rotation_about
 from egopose_ros.synth.motion.clip import Motion
 from egopose_ros.synth.motion.curves import blur, minimum_jerk, noise
 from egopose_ros.synth.motion.lower import Choreography, Tracks
-from egopose_ros.synth.motion.solver import Controls, chest_rotation, shoulders_world, solve
+from egopose_ros.synth.motion.solver import Controls, chest_rotation, outside_trunk, shoulders_world, solve
 from egopose_ros.synth.motion.upper import ACTIVITIES, Scene, Upper
 
 LICENCE = "Apache-2.0 (generated)"
@@ -51,7 +51,9 @@ def _walk(choreography: Choreography, seconds: float) -> Plan:
     rng = choreography.rng
     while choreography.t < seconds:
         if rng.random() < 0.12:
-            choreography.walk([(rng.uniform(1.5, 3.0), rng.uniform(0.4, 0.8), 0.0)], rng.choice([np.pi, np.pi / 2, -np.pi / 2]))
+            direction = rng.choice([np.pi, np.pi / 2, -np.pi / 2])
+            pace = rng.uniform(0.4, 0.8) if direction == np.pi else rng.uniform(0.2, 0.4)
+            choreography.walk([(rng.uniform(1.5, 3.0), pace, 0.0)], direction)
             continue
         pace = rng.uniform(0.5, 1.7)
         legs = [
@@ -352,7 +354,7 @@ def _controls(
         tracks.pelvis_angles,
         spine,
         blur(head, times, 0.06),
-        blur(wrist, times, 0.035) + tremor,
+        blur(outside_trunk(wrist), times, 0.05) + tremor,
         blur(swivel, times, 0.06),
         blur(hand, times, 0.04),
         tracks.ankle_world,

@@ -25,6 +25,10 @@ SHOULDERS = (REFERENCE[INDEX["left_shoulder"]] + REFERENCE[INDEX["right_shoulder
 _CHEST = INDEX["spine3"]
 _SPINE_SHARES = {"spine1": 0.3, "spine2": 0.65, "spine3": 1.0}
 _TRUNK_HALF_WIDTH, _TRUNK_DEPTH = 0.175, 0.165
+_RELAXED_SWIVEL = 0.6
+"""[rad] of an elbow outwards from straight below the arm"""
+_THIGH = 0.105
+"""[m] of a wrist from the middle of a thigh"""
 
 PRONATION, WRIST_FLEXION, WRIST_DEVIATION = (-1.5, 1.5), (-1.2, 1.2), (-0.45, 0.6)
 """[rad] limits of the hand; pronation 0 is the thumb up with a bent elbow, positive palm down"""
@@ -74,17 +78,54 @@ def shoulders_world(pelvis_world: np.ndarray, pelvis_angles: np.ndarray, spine: 
 
 
 def outside_trunk(wrist_chest: np.ndarray) -> np.ndarray:
-    """Push wrists (T, 2, 3) out of an elliptic cylinder around the trunk and the neck, to the side they are on."""
+    """Push wrists (T, 2, 3) out of an elliptic cylinder around the trunk and the neck.
+
+    Beside the spine they go to their own side, so that a hand moves from back to front around the body; on the way
+    up and down they stay off the shoulder.
+    """
     x, y, z = np.moveaxis(wrist_chest, -1, 0)
-    neck = minimum_jerk((z - 0.0) / 0.12)  # above the shoulders only neck and head are in the way
-    width = _TRUNK_HALF_WIDTH + neck * (0.11 - _TRUNK_HALF_WIDTH)
-    depth = _TRUNK_DEPTH + neck * (0.13 - _TRUNK_DEPTH)
-    width, depth = width * (1 - 0.9 * (z > 0.45)), depth * (1 - 0.9 * (z > 0.45))
+    neck = minimum_jerk(z / 0.12)  # above the shoulders only neck and head are in the way
+    free = 1.0 - minimum_jerk((z - 0.32) / 0.10)  # nothing is above the head
+    width = (_TRUNK_HALF_WIDTH + neck * (0.11 - _TRUNK_HALF_WIDTH)) * free
+    depth = (_TRUNK_DEPTH + neck * (0.13 - _TRUNK_DEPTH)) * free
     x0 = -0.01 + 0.05 * neck
-    radius = np.sqrt(((x - x0) / depth) ** 2 + (y / width) ** 2)
-    wanted = soft_limit(radius, 1.0, 1e9, 0.25)
-    factor = wanted / np.maximum(radius, 0.05)
-    return np.stack([x0 + (x - x0) * factor, y * factor, z], -1)
+    side = np.array([1.0, -1.0])
+    from_shoulder = ((side * y - _TRUNK_HALF_WIDTH) ** 2 + z**2) / 0.22**2
+    x = x + _soft_excess(0.20 * (1.0 - from_shoulder) - x)  # a hand passes in front of its shoulder
+    least = width * (1.0 - ((x - x0) / 0.12) ** 2) - 0.3 * (1.0 - free)
+    own = side * y
+    own = own + _soft_excess(least - own)
+    offset = np.stack([x - x0, side * own], -1)
+    radius = np.sqrt((offset[..., 0] / np.maximum(depth, 1e-3)) ** 2 + (offset[..., 1] / np.maximum(width, 1e-3)) ** 2)
+    factor = soft_limit(radius, 1.0, 1e9, 0.25) / np.maximum(radius, 0.05)
+    factor = np.where(free > 0.05, factor, 1.0)
+    return np.stack([x0 + offset[..., 0] * factor, offset[..., 1] * factor, z], -1)
+
+
+def _soft_excess(value: np.ndarray, softness: float = 0.02) -> np.ndarray:
+    """Return max(value, 0) with a rounded corner."""
+    return softness * np.logaddexp(0.0, np.clip(value / softness, -40.0, None))
+
+
+def outside_thighs(wrist_chest: np.ndarray, R: np.ndarray) -> np.ndarray:
+    """Push wrists (T, 2, 3) off the thighs, once the legs are solved."""
+    rest = {joint: REFERENCE[INDEX[joint]] for joint in SMPL22.joints}
+    R_chest_world = np.swapaxes(R[:, _CHEST], -1, -2)
+    chain = ("pelvis", *_SPINE_SHARES)
+    shoulders = sum(R[:, INDEX[a]] @ (rest[b] - rest[a]) for a, b in zip(chain, chain[1:]))
+    shoulders = shoulders + R[:, _CHEST] @ (SHOULDERS - rest["spine3"])
+    up = R_chest_world[..., 2]
+    for name in ("left", "right"):
+        hip = R[:, 0] @ (rest[f"{name}_hip"] - REFERENCE[0]) - shoulders
+        knee = hip + R[:, INDEX[f"{name}_hip"]] @ (rest[f"{name}_knee"] - rest[f"{name}_hip"])
+        start = (R_chest_world @ hip[..., None])[:, None, :, 0]
+        bone = (R_chest_world @ knee[..., None])[:, None, :, 0] - start
+        along = np.sum((wrist_chest - start) * bone, -1, keepdims=True) / np.sum(bone**2, -1, keepdims=True)
+        away = wrist_chest - (start + np.clip(along, 0.15, 1.0) * bone) + 0.02 * up[:, None]
+        distance = np.linalg.norm(away, axis=-1, keepdims=True)
+        wanted = soft_limit(distance, _THIGH, 1e9, 0.02)
+        wrist_chest = wrist_chest + away / np.maximum(distance, 0.01) * (wanted - distance)
+    return wrist_chest
 
 
 def solve(controls: Controls) -> np.ndarray:
@@ -96,10 +137,11 @@ def solve(controls: Controls) -> np.ndarray:
         R[:, INDEX[name]] = R[:, 0] @ yaw_pitch_roll(share * controls.spine)
     R[:, INDEX["neck"]] = R[:, _CHEST] @ yaw_pitch_roll(0.4 * controls.head)
     R[:, INDEX["head"]] = R[:, _CHEST] @ yaw_pitch_roll(controls.head)
-    wrists = outside_trunk(controls.wrist_chest)
+    for side, sign in enumerate((1.0, -1.0)):
+        _leg(R, side, sign, controls)
+    wrists = outside_thighs(outside_trunk(controls.wrist_chest), R)
     for side, sign in enumerate((1.0, -1.0)):
         _arm(R, side, sign, wrists[:, side], controls.swivel[:, side], controls.hand[:, side])
-        _leg(R, side, sign, controls)
     return R
 
 
@@ -116,10 +158,11 @@ def _arm(R: np.ndarray, side: int, sign: float, wrist: np.ndarray, swivel: np.nd
     collar = rotation_about("z", -sign * forward) @ rotation_about("x", sign * raised)
     shoulder = rest["collar"] + collar @ (rest["shoulder"] - rest["collar"])
     axis = unit(target - shoulder)
-    neutral = unit(np.array([0.55, 0.15 * sign, -0.82]))
-    pole = shortest_arc(neutral, axis) @ np.array([-0.8, 0.40 * sign, -0.55])
-    pole = unit(pole - np.sum(pole * axis, -1, keepdims=True) * axis)
-    pole = np.cos(swivel)[:, None] * pole + sign * np.sin(swivel)[:, None] * np.cross(axis, pole)
+    # The elbow's relaxed side is carried along from forwards-outwards; it is undefined only backwards-inwards.
+    neutral = unit(np.array([0.8, 0.6 * sign, 0.0]))
+    pole = shortest_arc(neutral, axis) @ np.array([0.0, 0.0, -1.0])
+    swivel = _RELAXED_SWIVEL + swivel[:, None]
+    pole = np.cos(swivel) * pole + sign * np.sin(swivel) * np.cross(axis, pole)
     lengths = np.linalg.norm(rest["elbow"] - rest["shoulder"]), np.linalg.norm(rest["wrist"] - rest["elbow"])
     upper, lower, hinge = two_bone(shoulder, target, pole, *lengths, fold=0.26, stretch=0.995)
     T_pose = bone_frame(np.array([0.0, sign, 0.0]), np.array([0.0, 0.0, sign])).T

@@ -145,14 +145,14 @@ def rest(scene: Scene) -> Upper:
         (_pair((-0.17, 0.05, -0.43), (-0.18, -0.04, -0.42)), (0.2, 0.2, 0.0), 0.2),  # behind
         (_pair((0.08, 0.22, -0.42)), (0.3, 0.2, 0.0), 0.3),  # pockets
         (HANG, (0.4, 0.15, 0.0), 0.0),
-        (_pair((0.07, 0.16, -0.02), (0.16, -0.10, -0.30)), (0.6, 0.2, 0.0), 0.0),  # a hand on the other... chin
+        (_pair((0.07, 0.16, -0.02), (0.16, -0.10, -0.30)), (0.6, 0.2, 0.0), 0.0),  # a hand at the chin
         (_pair((-0.03, 0.14, 0.25)), (0.6, 0.0, 0.0), 1.0),  # behind the head
     ]
     if scene.seated:
         thighs = _pair((rng.uniform(0.22, 0.4), rng.uniform(0.06, 0.2), -0.42))
         lap = _pair((0.22, 0.05, -0.40), (0.2, -0.06, -0.40))
         armrests = _pair((0.24, 0.27, -0.30))
-        options = [(thighs, (1.0, 0.1, 0.0), 0.2), (lap, (0.5, 0.1, 0.0), 0.1), (armrests, (1.1, 0.0, 0.0), 0.3), options[0], options[7]]
+        options = [(thighs, (1.1, -0.7, 0.0), 0.2), (lap, (0.6, -0.3, 0.0), 0.1), (armrests, (1.1, 0.0, 0.0), 0.3), options[0], options[7]]
     picks = rng.permutation(len(options))[:3]
     index = iter(np.resize(picks, 64))
 
@@ -577,6 +577,7 @@ def explore(scene: Scene) -> Upper:
         direction /= np.linalg.norm(direction)
         point = direction * 0.53 * rng.uniform(0.35, 1.0) ** 0.6
         point[0] = max(point[0], -0.25 - 0.1 * (point[2] < 0))
+        point[1] = max(point[1], -1.2 * point[0], -0.45)  # what is behind is not across
         return (point + [0.0, 0.175, 0.0]) * [1.0, sign, 1.0]
 
     def draw() -> np.ndarray:
