@@ -7,11 +7,15 @@ itself. `8UC1` and `8UC3` are taken as mono8 and bgr8, `16UC1` as mono16.
 from __future__ import annotations
 
 import enum
+import struct
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+
+MAX_PIXELS = 2**26
+"""A compressed image may claim any size: above this it is not unpacked."""
 
 
 class Reason(enum.Enum):
@@ -109,7 +113,13 @@ def decode(message: Any) -> np.ndarray:
         return _to_8_bit(np.ascontiguousarray(pixels).view(order).astype(np.uint16, copy=False))
     if encoding.channels > 1:
         pixels = pixels.reshape(message.height, message.width, encoding.channels)
-    return pixels if encoding.to_rgb is None else cv2.cvtColor(pixels, encoding.to_rgb)
+    if encoding.to_rgb is None:
+        return pixels
+    try:
+        return cv2.cvtColor(pixels, encoding.to_rgb)
+    except cv2.error as error:  # an odd width of YUV 4:2:2, a Bayer pattern too small for its filter
+        text = f"expected a {message.encoding} image, got {message.width}x{message.height}: {error.err}"
+        raise ImageError(Reason.UNDECODABLE, text) from error
 
 
 def _to_8_bit(image: np.ndarray) -> np.ndarray:
@@ -131,6 +141,26 @@ def _check_compressed(message: Any) -> None:
         raise ImageError(Reason.ENCODING, f"expected JPEG or PNG data, got '{message.format}' beginning {head.hex()}")
     if not whole:
         raise ImageError(Reason.TRUNCATED, f"expected a whole file, got {len(data)} bytes without its end marker")
+    width, height = _png_size(data) if head == b"\x89PNG" else _jpeg_size(data)
+    if not 0 < width * height <= MAX_PIXELS:
+        raise ImageError(Reason.UNDECODABLE, f"expected up to {MAX_PIXELS} pixels, got a header of {width}x{height}")
+
+
+def _png_size(data: Any) -> tuple[int, int]:
+    """Return (width, height) of the header chunk, which is the first; zeros without one."""
+    return struct.unpack_from(">II", data, 16) if len(data) >= 24 else (0, 0)
+
+
+def _jpeg_size(data: Any) -> tuple[int, int]:
+    """Return (width, height) of the first start-of-frame segment; zeros without one."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(bytes(data[at + 2 : at + 4]), "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        at += 1 if marker == 0xFF else 2 + length
+    return 0, 0
 
 
 def _decode_compressed(message: Any) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_damaged_compressed_images(feed: Feed) -> None:
         "truncated": [compressed("jpeg", jpeg[: len(jpeg) // 2]), compressed("png", png[:-20])],
         "no_data": [compressed("jpeg", b"")],
         "unknown_encoding": [compressed("jpeg", b"GIF89a" + bytes(100))],
-        "undecodable": [compressed("jpeg", jpeg[:20] + jpeg[-2:])],
+        "undecodable": [compressed("jpeg", jpeg[:20] + jpeg[-2:]), compressed("png", _claim(png, 60_000))],
         "size_not_calibrated": [compressed("jpeg", small)],
     }
     for reason, messages in bad.items():
@@ -107,6 +108,11 @@ def test_damaged_compressed_images(feed: Feed) -> None:
             feed.refuses(message, reason)
             feed.send(compressed("jpeg", jpeg + bytes(8)))
             assert feed.probe.pose_at(feed.stamp_ns).header.frame_id == "eye"
+
+
+def _claim(png: bytes, size: int) -> bytes:
+    """Return a PNG whose header claims to be size x size."""
+    return png[:16] + struct.pack(">II", size, size) + png[24:]
 
 
 def test_bad_stamps_are_refused_and_jumps_begin_a_new_window(feed: Feed) -> None:
