@@ -37,7 +37,7 @@ class Page:
 
     def __init__(self, monitor: GraphMonitor, *, host: str, port: int, title: str = "egopose") -> None:
         """Serve at once. OSError where the port is taken; port 0 takes any free one."""
-        self._monitor = monitor
+        self.monitor = monitor
         self._server = _Server(host, _free_port(host, port), title)
         self.url = f"http://{'localhost' if host in ('0.0.0.0', '127.0.0.1', '::') else host}:{self._server.get_port()}"
         self._views: tuple[View, ...] = ()
@@ -63,7 +63,8 @@ class Page:
         self._closed = True
         self._wake.set()
         self._thread.join(5.0)
-        self._server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
 
     @property
     def clients(self) -> int:
@@ -76,13 +77,13 @@ class Page:
         gui.main_panel.dock_right()
         gui.main_panel.set_width(PANEL_PX)
         server.scene.set_background_image(np.full((2, 2, 3), BACKGROUND, np.uint8), format="png")
-        server.scene.configure_environment_map("studio", environment_intensity=0.35)
+        server.scene.configure_environment_map("studio", environment_intensity=0.2)
         server.initial_camera.position = (2.4, -1.9, 1.7)
         server.initial_camera.look_at = (0.0, 0.0, 0.85)
         server.initial_camera.fov = np.radians(45.0)
         blank = np.full((overlay.TILE_PX, overlay.TILE_PX, 3), BACKGROUND, np.uint8)
         self._image = gui.add_image(blank, format="jpeg", jpeg_quality=JPEG_QUALITY)
-        self._numbers = gui.add_html(report.table(self._monitor.status(time.monotonic())))
+        self._numbers = gui.add_html(report.table(self.monitor.status(time.monotonic())))
         self._latency = gui.add_uplot(**_chart("latency [ms]", "#26a4c4"))
         self._dropped = gui.add_uplot(**_chart("frames dropped", "#f27b38"))
         self._error = gui.add_uplot(**_chart("MPJPE [mm]", "#60be6c"), visible=False)
@@ -95,26 +96,30 @@ class Page:
 
     def _run(self) -> None:
         scene_due = image_due = numbers_due = 0.0
-        drawn: Shot | None = None
+        in_scene: Shot | None = None
+        in_image: Shot | None = None
         while not self._closed:
             self._wake.wait(1.0 / NUMBERS_HZ)
             self._wake.clear()
-            now = time.monotonic()
-            shot = self._newest
-            if shot is not None and shot is not drawn:
-                # Poses come unevenly: without the slack a rate just below the limit would lose every second one.
-                if now < scene_due - 0.5 / SCENE_HZ:
-                    self._wake.wait(scene_due - now)
-                    shot, now = self._newest, time.monotonic()
+            # Poses come unevenly: the slack keeps a stream at just this rate from losing every second pose.
+            self._sleep_until(scene_due - 0.5 / SCENE_HZ)
+            shot, now = self._newest, time.monotonic()
+            if shot is not in_scene:
                 scene_due = max(scene_due, now - 1.0 / SCENE_HZ) + 1.0 / SCENE_HZ
-                drawn = shot
+                in_scene = shot
                 self._draw_scene(shot, now)
-                if now >= image_due and self.clients:
-                    image_due = now + 1.0 / IMAGE_HZ
-                    self._draw_image(shot)
+            if shot is not in_image and now >= image_due and self.clients:
+                image_due = now + 1.0 / IMAGE_HZ
+                in_image = shot
+                self._draw_image(shot)
             if now >= numbers_due:
                 numbers_due = now + 1.0 / NUMBERS_HZ
                 self._draw_numbers(now)
+
+    def _sleep_until(self, due_s: float) -> None:
+        delay = due_s - time.monotonic()
+        if delay > 0.0:
+            time.sleep(delay)
 
     def _draw_scene(self, shot: Shot, now_s: float) -> None:
         moving = shot.pose.T_world_camera is not None
@@ -147,9 +152,9 @@ class Page:
             self._numbers.content = report.problem(f"the image cannot be drawn: {error}")
 
     def _draw_numbers(self, now_s: float) -> None:
-        status = self._monitor.status(now_s)
+        status = self.monitor.status(now_s)
         self._numbers.content = report.table(status)
-        curves = self._monitor.curves(now_s)
+        curves = self.monitor.curves(now_s)
         for chart, x, y in (
             (self._latency, curves.pose_s, curves.latency_ms),
             (self._dropped, curves.pose_s, curves.dropped),

@@ -46,6 +46,10 @@ class Scene:
         scene = server.scene
         scene.set_up_direction("+z")
         # Everything is below one frame, moved against the wearer: each browser keeps its own view untouched.
+        scene.configure_default_lights(False)
+        scene.add_light_ambient("/light/ambient", intensity=0.6)
+        scene.add_light_directional("/light/key", position=(3.0, -2.0, 5.0), intensity=1.6, cast_shadow=True)
+        scene.add_light_directional("/light/fill", position=(-3.0, 3.0, 2.0), intensity=0.5)
         self._world = scene.add_frame("/world", show_axes=False)
         self._floor = scene.add_grid(
             "/world/floor", infinite_grid=True, cell_size=0.25, section_size=1.0, cell_thickness=0.6,
@@ -53,9 +57,9 @@ class Scene:
             fade_from="origin", shadow_opacity=0.35,
         )
         self._camera = scene.add_line_segments(
-            "/world/camera", frustum(FRUSTUM_HALF_ANGLE, FRUSTUM_SIZE), CAMERA, line_width=2.0
+            "/world/camera", frustum(FRUSTUM_HALF_ANGLE, FRUSTUM_SIZE), CAMERA, thickness=2.0, thickness_units="screen"
         )
-        self._path = scene.add_line_segments("/world/path", np.zeros((PATH_POINTS, 2, 3)), PATH, line_width=2.5)
+        self._path = scene.add_line_segments("/world/path", np.zeros((PATH_POINTS, 2, 3)), PATH, thickness=2.5, thickness_units="screen")
         self._body = _Body(scene, "/world/body", sigma=2.0)
         self._truth = _Body(scene, "/world/truth", colour=TRUTH, opacity=0.45, slimmer=0.75)
         self._head_positions: deque[np.ndarray] = deque(maxlen=PATH_POINTS + 1)
@@ -191,7 +195,8 @@ class _Body:
             batched_wxyzs=np.tile((1.0, 0.0, 0.0, 0.0), (count, 1)),
             batched_positions=np.zeros((count, 3)),
             batched_scales=np.zeros((count, 3)),
-            batched_colors=colours,
+            # The page takes them for linear light; ours are those of the image overlay.
+            batched_colors=np.round(255 * (colours / 255) ** 2.2).astype(np.uint8),
             opacity=opacity,
             lod="off",
             cast_shadow=shadow and opacity is None,

@@ -6,8 +6,8 @@ import numpy as np
 
 from egopose_ros.geometry.rigid import quaternion_from_matrix
 
-LEFT, RIGHT, MIDLINE = (38, 164, 196), (242, 123, 56), (150, 158, 176)
-TRUTH = (96, 190, 108)
+LEFT, RIGHT, MIDLINE = (10, 142, 190), (236, 98, 20), (132, 140, 160)
+TRUTH = (70, 190, 90)
 """RGB"""
 
 

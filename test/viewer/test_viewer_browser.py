@@ -1,0 +1,188 @@
+"""The page in a real browser: it draws, follows the pose, and outlives a restarted estimator and a lost connection."""
+
+import dataclasses
+import re
+import signal
+import socket
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+from walker import VIEW, drawn_image, walking_pose
+
+from egopose_ros.skeleton import SMPL22
+from egopose_ros.structs import TrackingState
+from egopose_ros.viewer.monitor import GraphMonitor, PoseReport
+from egopose_ros.viewer.overlay import Shot
+
+SCENE = {"x": 0, "y": 160, "width": 460, "height": 480}
+"""Of the tab: left of the panel, below the browser's warning about software rendering."""
+
+
+@pytest.fixture
+def page():
+    pytest.importorskip("viser", reason="the page is served by viser")
+    from egopose_ros.viewer.page import Page
+
+    page = Page(GraphMonitor(), host="127.0.0.1", port=0)
+    page.set_views([VIEW])
+    yield page
+    page.close()
+
+
+def show(page, raised_m=0.0):
+    """Hand over a pose with the hands raised so far: nothing else moves."""
+    pose = walking_pose(0, noise=0.0)
+    joints = pose.joints_camera.copy()
+    joints[[SMPL22.index("left_wrist"), SMPL22.index("right_wrist")], 2] -= raised_m
+    pose, now = dataclasses.replace(pose, joints_camera=joints), time.monotonic()
+    page.monitor.observe_pose(PoseReport(pose, 0.02, 0, "drawn", True, TrackingState.TRACKING), now)
+    page.show(Shot(pose, None, lambda: (drawn_image(pose),)))
+
+
+def pixels(tab):
+    data = np.frombuffer(tab.screenshot(clip=SCENE), np.uint8)
+    return cv2.imdecode(data, cv2.IMREAD_COLOR).astype(int)
+
+
+def changed(tab, before):
+    """Return the share of the scene's pixels that differ."""
+    return np.mean(np.abs(pixels(tab) - before).max(-1) > 40)
+
+
+def until(condition, timeout_s=60.0):
+    """Return the first true value; the test fails where none comes."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"did not come within {timeout_s:g} s")
+
+
+def open_page(tab, url):
+    tab.goto(url)
+    tab.wait_for_selector("canvas")
+    tab.wait_for_selector("td:text('network')")
+
+
+def still(tab):
+    """Return the scene once it no longer changes: loading and easing are over."""
+    before = pixels(tab)
+    for _ in range(30):
+        time.sleep(1.0)
+        after = pixels(tab)
+        if np.abs(after - before).max() < 20:
+            return after
+        before = after
+    raise AssertionError("the scene never came to rest")
+
+
+def image_source(tab):
+    """Return the address of the image in the panel, which changes with its content, once it has loaded."""
+    return tab.evaluate("[...document.images].filter(i => i.naturalWidth >= 300).map(i => i.src).join()")
+
+
+def test_the_scene_and_the_image_follow_the_pose(tab, page):
+    show(page)
+    open_page(tab, page.url)
+    image = until(lambda: image_source(tab))
+    show(page, raised_m=0.5)
+    until(lambda: image_source(tab) not in ("", image))
+    raised = still(tab)
+    assert len(np.unique(raised.reshape(-1, 3), axis=0)) > 500, "the scene is blank"
+    show(page)
+    until(lambda: changed(tab, raised) > 0.004)
+    show(page, raised_m=0.5)  # and it was the pose that changed the picture
+    until(lambda: changed(tab, raised) < 0.001)
+    assert "drawn" in tab.inner_text("table")
+
+
+def test_a_lost_connection_comes_back_by_itself(tab, page):
+    with_port = int(page.url.rpartition(":")[2])
+    with Relay(with_port) as relay:
+        show(page)
+        open_page(tab, f"http://127.0.0.1:{relay.port}")
+        before = until(lambda: image_source(tab))
+        relay.cut()
+        show(page, raised_m=0.5)
+        until(lambda: image_source(tab) not in ("", before))
+        assert page.clients == 1
+
+
+class Relay:
+    """TCP between browser and page, to be cut at will."""
+
+    def __init__(self, target):
+        self._target = target
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._open = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.close()
+        self.cut()
+
+    def cut(self):
+        """End every connection; new ones may be made."""
+        connections, self._open = self._open, []
+        for connection in connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            connection.close()
+
+    def _accept(self):
+        while True:
+            try:
+                ends = (self._server.accept()[0], socket.create_connection(("127.0.0.1", self._target)))
+            except OSError:
+                return
+            self._open += ends
+            for source, sink in (ends, ends[::-1]):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pump(source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+def test_live_topics_with_an_estimator_that_is_restarted(tab, bag, start):
+    calibration = bag / "calibration.yaml"
+    topic = "/camera/image_raw"
+    estimator = ("egopose_ros.ros.estimator", "--ros-args", "-p", "network.allow_untrained:=true",
+                 "-p", f"camera.calibration:={calibration}", "-p", f"camera.topics:=[{topic}]",
+                 "-p", "head_pose.source:=pose", "-p", "head_pose.topic:=/head_pose")  # fmt: skip
+    start("egopose_ros.ros.bag_player", bag, "--loop")
+    first = start(*estimator)
+    view = start("egopose_ros.cli", "view", "--port", "0", "--topics", topic, "--calibration", calibration)
+    open_page(tab, until(lambda: "".join(re.findall(r"http://\S+", view.log.read_text()))))
+
+    def state():
+        return tab.inner_text("tr:has(td:text-is('state')) td:nth-child(2)")
+
+    until(lambda: "tracking" in state())
+    assert "untrained" in tab.inner_text("table")
+    assert "MPJPE" in tab.inner_text("table")
+    first.send_signal(signal.SIGINT)
+    assert first.wait(30) == 0
+    until(lambda: "no pose" in state())
+    shown = image_source(tab)
+    start(*estimator)
+    until(lambda: "tracking" in state())
+    until(lambda: image_source(tab) not in ("", shown))
+    view.send_signal(signal.SIGINT)
+    assert view.wait(30) == 0, view.log.read_text()
