@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from egopose_ros import checkpoint
+from egopose_ros.camera import calibration
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.remap import Remapper
 from egopose_ros.camera.rig import Rig, RigCamera
@@ -174,10 +175,12 @@ class Pipeline:
         poses = np.stack([np.eye(4) if f.T_world_head is None else f.T_world_head for f in frames])
         T_world_reference = poses @ self._T_head_reference
         down = np.zeros((len(frames), 3))
-        for index, (frame, up_head) in enumerate(zip(frames, state.up_head)):
-            if frame.T_world_head is not None:
+        # Where the camera sits on the head is a guess, gravity and motion would be said in the wrong frame.
+        has_pose = np.array([f.T_world_head is not None and self.rig.head_known for f in frames])
+        for index, up_head in enumerate(state.up_head):
+            if has_pose[index]:
                 down[index] = T_world_reference[index, :3, :3].T @ _DOWN_WORLD
-            elif up_head is not None:
+            elif up_head is not None and self.rig.head_known:
                 down[index] = -self._T_head_reference[:3, :3].T @ up_head
 
         def on_device(array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -188,7 +191,7 @@ class Pipeline:
             T_reference_camera=self._T_reference_camera,
             stamps_ns=on_device(np.array([f.stamp_ns for f in frames], np.int64)),
             T_world_reference=on_device(T_world_reference),
-            head_pose_valid=on_device(np.array([f.T_world_head is not None for f in frames])),
+            head_pose_valid=on_device(has_pose),
             gravity_reference=on_device(down, torch.float32),
             gravity_valid=on_device(down.any(-1)),
         )
@@ -226,15 +229,11 @@ def load(config: Config, rig: Rig | None = None) -> Pipeline:
 
 def load_rig(path: str) -> Rig:
     """Return the rig of a calibration file."""
-    from egopose_ros.camera import calibration
-
     return calibration.load(path)
 
 
 def rig_from_camera_info(cameras: list[dict[str, Any]]) -> Rig:
     """Return the rig of sensor_msgs/CameraInfo contents, in order: dicts of the arguments of `calibration.from_camera_info`."""
-    from egopose_ros.camera import calibration
-
     head_known = all(camera.get("T_head_camera") is not None for camera in cameras)
     return Rig(tuple(calibration.from_camera_info(**camera) for camera in cameras), head_known)
 

@@ -264,30 +264,32 @@ class BodyHead(nn.Module):
             return parameters.unflatten(-1, (JOINTS, 3)), None
         head, sixd, log_scale, changes = parameters.split(self.sizes, -1)
         rotations = rotation_from_6d(sixd.unflatten(-1, (JOINTS, 6)))
-        changes = changes.unflatten(-1, (-1, 3))[..., self.bones, :] * self.signs
+        changes = changes.unflatten(-1, (-1, 3))[..., self.bones, :]
+        changes = nn.functional.pad(changes, (0, 0, 1, 0)) * self.signs  # the pelvis has no bone
         offsets = log_scale.exp()[..., None] * (self.rest + changes)
         joints = forward_kinematics(rotations, offsets, SMPL22.parents, self.chain)
         return joints - joints[..., _ROOT : _ROOT + 1, :] + head[..., None, :], rotations
 
 
 def _template() -> tuple[Tensor, Tensor, Tensor]:
-    """Return T-pose offsets (J, 3) [m] from the parent, the bone (J,) each shares with its mirror, and its signs (J, 3).
+    """Return T-pose offsets (J, 3) [m] from the parent, the bone (J - 1,) each joint but the pelvis shares with its
+    mirror, and signs (J, 3) of the side.
 
     An adult of 1.70 m by usual proportions; the network learns what differs.
     """
     offsets = {
-        "pelvis": (0.0, 0.0, 0.0), "hip": (0.01, 0.11, -0.06), "knee": (0.0, 0.0, -0.41), "ankle": (0.0, 0.0, -0.45),
-        "foot": (0.15, 0.0, -0.05), "spine1": (0.0, 0.0, 0.10), "spine2": (0.0, 0.0, 0.09),
-        "spine3": (-0.01, 0.0, 0.13), "neck": (0.03, 0.0, 0.18), "head": (0.035, 0.0, 0.10),
+        "hip": (0.01, 0.11, -0.06), "knee": (0.0, 0.0, -0.41), "ankle": (0.0, 0.0, -0.45), "foot": (0.15, 0.0, -0.05),
+        "spine1": (0.0, 0.0, 0.10), "spine2": (0.0, 0.0, 0.09), "spine3": (-0.01, 0.0, 0.13),
+        "neck": (0.03, 0.0, 0.18), "head": (0.035, 0.0, 0.10),
         "collar": (0.05, 0.07, 0.12), "shoulder": (-0.01, 0.115, -0.03), "elbow": (0.0, 0.27, 0.0),
         "wrist": (0.0, 0.25, 0.0),
     }  # fmt: skip
-    bones = [joint.removeprefix("left_").removeprefix("right_") for joint in SMPL22.joints]
+    bones = [joint.removeprefix("left_").removeprefix("right_") for joint in SMPL22.joints[1:]]
     signs = torch.ones(JOINTS, 3)
     for index, joint in enumerate(SMPL22.joints):
         if joint.startswith("right_"):
             signs[index, 1] = -1.0
-    rest = torch.tensor([offsets[bone] for bone in bones]) * signs
+    rest = torch.tensor([(0.0, 0.0, 0.0), *(offsets[bone] for bone in bones)]) * signs
     return rest, torch.tensor([list(offsets).index(bone) for bone in bones]), signs
 
 

@@ -49,6 +49,8 @@ class Trainer:
         self.network = build(config.network, {"views": config.data.views, **model}).to(config.device)
         self.head = HeatmapHead(self.network.config.width).to(config.device)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        if config.compile:
+            self.network.encoder.compile()
         self.stage, self.step, self.bad_steps = 0, 0, 0
         self.seconds = 0.0
         self.optimizer = self._start_stage()
@@ -250,7 +252,7 @@ class Trainer:
 
 def _resume_settings(config: TrainConfig, network: nn.Module) -> dict[str, Any]:
     """Return what must not change between the parts of a run, as JSON gives it back."""
-    free = {"device", "threads", "loader_workers", "validate_every", "checkpoint_every", "tensorboard"}
+    free = {"compile", "device", "threads", "loader_workers", "validate_every", "checkpoint_every", "tensorboard"}
     run = {item.name: item.default for item in options(config) if item.name not in free}
     model = {f"model.{name}": value for name, value in settings_of(network).items()}
     return json.loads(json.dumps({**run, **model}))

@@ -59,7 +59,7 @@ def settings(**overrides):
     base = {
         "small.steps": 2, "small.batch": 4, "frames.steps": 6, "frames.batch": 4, "frames.warmup": 2, "sequences.steps": 4, "sequences.batch": 2,
         "sequences.frames": 4, "sequences.warmup": 1, "loader_workers": 0, "validate_every": 1000, "threads": 1,
-        "checkpoint_every": 1000, "autocast": False,
+        "checkpoint_every": 1000, "autocast": False, "small.side": 64, "frames.side": 64, "sequences.side": 64,
     }  # fmt: skip
     return replace(TrainConfig(), {**base, **overrides})
 
@@ -89,14 +89,13 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path, clips):
 
 def test_training_learns_and_saves_what_it_learnt(tmp_path, clips):
     plain = {f"augment.{name}": 0.0 for name in ("mirror", "roll_deg", "mono", "noise", "blur", "cutout", "lens_circle")}
-    stages = {"small.steps": 60, "small.batch": 16, "small.mse_end": 1.0, "frames.steps": 0, "sequences.side": 128}
-    config = settings(**plain, **stages, **{"sequences.steps": 20, "sequences.mse_start": 1.0, "sequences.mse_end": 0.5})
-    trainer = Trainer(config, MODEL, tmp_path, clips, clips[:3])
+    stages = {"small.steps": 80, "small.batch": 12, "small.mse_end": 1.0, "frames.steps": 2, "sequences.steps": 20}
+    trainer = Trainer(settings(**plain, **stages), MODEL, tmp_path, clips[:2], clips[:2])
     before = trainer.validate()["mpjpe_mm"]
     path = trainer.run()
     network, card = checkpoint.load(path, expected="egoposeformer_v2")
-    assert card.training["validation"]["mpjpe_mm"] < 0.7 * before
-    assert abs(card.training["validation"]["in_90_percent"] - 0.9) < 0.02  # by calibration on the same clips
+    assert card.training["validation"]["mpjpe_mm"] < 0.5 * before
+    assert abs(card.training["validation"]["in_90_percent"] - 0.9) < 0.1  # calibrated on the same 12 frames
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {entry["kind"] for entry in entries} == {"train", "validation"}
     batch = data.collate([data.decode(clips[0], 0, 6)])
