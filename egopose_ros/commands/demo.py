@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"--json {arguments.json}: expected a folder to write in, got none")
+    player = configuration(arguments, PlayerConfig())
     bag = arguments.bag or sample_bag()
     topics = configuration(arguments, replace(ViewerConfig(), topics=())).topics
     with BagSource(bag) as source:
@@ -72,7 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
         page = None if arguments.headless else stack.enter_context(_page(monitor, viewer, not arguments.no_browser))
         node = stack.enter_context(viewer_bridge.watching(viewer, monitor, page))
         estimator = EstimatorWatch(node)
-        player = configuration(arguments, PlayerConfig())
         _play(bag, settings, player.rate, monitor, estimator, stack.enter_context(_children()))
         summary = _summary(monitor, estimator)
     _report(summary)
