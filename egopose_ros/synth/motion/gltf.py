@@ -131,7 +131,8 @@ def sample_channel(times: np.ndarray, values: np.ndarray, kind: str, at: np.ndar
     span = times[left + 1] - times[left]
     u = np.clip((at - times[left]) / span, 0.0, 1.0)
     if kind == "STEP":
-        return points[np.where(u >= 1.0, left + 1, left)].astype(float)
+        # Keys are stored in single precision: just before a key counts as at it.
+        return points[np.where(u * span >= span - 1e-5, left + 1, left)].astype(float)
     if kind == "LINEAR":
         if rotation:
             return slerp(points[left].astype(float), points[left + 1].astype(float), u)

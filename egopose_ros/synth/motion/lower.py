@@ -252,14 +252,14 @@ class Choreography:
         ground = np.where(np.diff(heights).min(initial=0) < 0, np.interp(phase - 0.05, np.arange(len(heights)), heights), ground)
         active = minimum_jerk(grid / 0.5) * minimum_jerk((end - grid) / 0.5)
         amplitude = active * np.clip(np.maximum(speed, 0.3) / 1.2, 0.0, 1.4)
-        sided = -1.0 if first_side == 0 else 1.0  # stance phase 0 belongs to the side that is not first_side's next
+        sided = 1.0 if first_side == 0 else -1.0  # whole even phases are stances of the first side
         wave, quarter = sided * np.cos(np.pi * phase), sided * np.sin(np.pi * phase)
         for i in range(5, int(end / 0.01), 5):
             lateral = self._beside(0, path[i], yaw[i], sway * amplitude[i] * wave[i] / max(speed[i], 0.8))
             z = ground[i] + self.height - bob * active[i] + bob * amplitude[i] * np.cos(2 * np.pi * phase[i]) * (1 - 2 * fast)
             hip_turn, drop = 0.10 * quarter[i] * amplitude[i] * roll_over, 0.05 * wave[i] * amplitude[i]
-            self._pelvis.append((start + grid[i], *lateral, z, yaw[i] + hip_turn, lean * active[i], -drop, yaw[i]))
-            self._spine.append((start + grid[i], -2.0 * hip_turn, self.slump + 0.03 * active[i], drop))
+            self._pelvis.append((start + grid[i], *lateral, z, yaw[i] + hip_turn, lean * active[i], drop, yaw[i]))
+            self._spine.append((start + grid[i], -2.0 * hip_turn, self.slump + 0.03 * active[i], -drop))
             self._swing.append((start + grid[i], quarter[i] * amplitude[i]))
         self.t, self.position, self.yaw = start + end, path[-1], float(yaw[-1])
         self.level = float(heights[last])

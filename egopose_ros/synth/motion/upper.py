@@ -520,7 +520,9 @@ def sweep(scene: Scene) -> Upper:
     low = np.array([0.34, 0.12, rng.uniform(-0.48, -0.38)]) + shift
     wrist = np.stack([low, high], 1) + 0.006 * noise(rng, scene.times, (2, 3), 0.8)
     hand = _constant(scene, np.array([[0.5, 0.1, 0.3], [-0.1, 0.1, 0.2]]), 0.05)
-    stick = Support("stick", np.array([-0.35, 0.08, -0.03]), 0.0, np.array([1.4, 0.028, 0.028]), "left_wrist")
+    slope = 0.9  # the lower hand's stick leaves it between thumb and fingers, down and away from the body
+    middle = np.array([0.0, 0.08, -0.03]) + 0.3 * np.array([-np.cos(slope), np.sin(slope), 0.0])
+    stick = Support("stick", middle, -slope, np.array([1.4, 0.028, 0.028]), "left_wrist")
     spine = _spine(scene) + np.concatenate([0.2 * stroke, 0.25 + 0 * stroke, 0 * stroke], -1) * rng.uniform(0.6, 1.4)
     head = look_at(low + [0.4, 0.0, -0.8], 0.7) + 0.06 * noise(rng, scene.times, (3,), 1.0)
     return Upper("sweep", wrist, hand, _constant(scene, np.full(2, 0.15), 0.04), spine, head, True, held=(stick,))
