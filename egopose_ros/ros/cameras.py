@@ -136,7 +136,13 @@ class Cameras:
         lost = self._matcher.unmatched
         match = self._matcher.push(view, messages.to_ns(message.header.stamp), message)
         self._statistics.unmatched(self._matcher.unmatched - lost)
+        if self._matcher.unmatched > lost:
+            tolerance_s = self._config().camera.sync_tolerance_s
+            text = f"images of one camera find none of the others within {tolerance_s:g} s: camera.sync_tolerance_s"
+            self._notices.fault("cameras", "unmatched", text)
         if match is not None:
+            if self._matcher.unmatched == lost:
+                self._notices.well("cameras")
             self._statistics.captured(arrival_s)
             self._follow(match[0])
             self._deliver(Capture(*match, arrival_s, self._epoch))

@@ -292,4 +292,5 @@ _DEFAULTS: dict[str, Any] = {
     "imu__enabled": False,
     "imu__topic": "imu",
     "window__max_gap_s": 0.5,
+    "head_pose__wait_s": 0.05,
 }

@@ -11,9 +11,9 @@ pytest.importorskip("rclpy", reason="the live graph needs rclpy")
 
 import cv2
 from geometry_msgs.msg import PoseStamped
-from graph_probe import HEIGHT, K, WIDTH, Feed, image, pictures, transforms, wait
+from graph_probe import HEIGHT, K, LATCHED, WIDTH, Feed, camera_info, image, pictures, transforms, wait
 from nav_msgs.msg import Odometry, Path
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sensor_msgs.msg import Imu as ImuMessage
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
@@ -81,6 +81,8 @@ def test_poses_with_head_pose_and_imu_equal_those_without_ros(feed: Feed) -> Non
             stamp_ns = feed.stamp_ns + side * 10_000_000
             feed.send(_odometry(stamp_ns, _head(index + side * 0.3) @ T_head_imu), topics[0])
             feed.send(_imu(stamp_ns, index + side * 0.3), topics[1])
+        heard = 2 * (index + 1)
+        wait(lambda: feed.probe.count("head_poses_in") == feed.probe.count("imu_in") == heard, "head pose and IMU")
         pixels = pictures(1, 50 + index)[0]
         feed.send(image(feed.stamp_ns, pixels))
         pose = pose_from_message(feed.probe.pose_at(feed.stamp_ns))
@@ -95,6 +97,56 @@ def test_poses_with_head_pose_and_imu_equal_those_without_ros(feed: Feed) -> Non
         np.testing.assert_allclose(pose_global.covariance_camera, expected_global.covariance_camera, atol=1e-5)
     assert newest[0].globally_refined and newest[0].header.frame_id == "odom"
     assert feed.rejected("head_pose.not_yet") == feed.rejected("imu.missing") == 0
+
+
+def test_two_cameras_are_paired_by_stamp_over_losses_and_loops(feed: Feed) -> None:
+    names, base = ("left", "right"), feed.topic.split("/image_raw")[0]
+    T_head_camera = {
+        name: rigid.transform(_turn([0.1, side * 0.3, 0.0]), np.array([0.1, side * 0.05, 0.0]))
+        for name, side in zip(names, (1.0, -1.0))
+    }
+    static = [_row("head", f"{name}_eye", 0, T) for name, T in T_head_camera.items()]
+    probe = feed.probe
+    feed.reset(camera__topics=[f"{base}/{name}/image_raw" for name in names])
+    assert probe.change_state("configure") and probe.change_state("activate"), probe.message
+    for name in names:
+        probe.advertise(f"{base}/{name}/camera_info", CameraInfo, LATCHED).publish(camera_info(f"{name}_eye"))
+        probe.advertise(f"{base}/{name}/image_raw")
+    wait(lambda: probe.status.get("fault.calibration") == "extrinsics", "TF to be missed")
+    probe.advertise_latched(TFMessage, "/tf_static").publish(transforms(*static))
+    wait(lambda: probe.status.get("calibrated") == "true", "the calibration")
+
+    values = dict(width=WIDTH, height=HEIGHT, distortion_model="equidistant", d=[0.0] * 4, k=K)
+    config = replace(Config(), {"network.allow_untrained": True, "runtime.device": "cpu"})
+    rig = pipeline.rig_from_camera_info([dict(values, name=n, T_head_camera=T) for n, T in T_head_camera.items()])
+    core = pipeline.load(config, rig)
+    state, paired = core.init_state(), 0
+    for index, loss in enumerate([None, None, "right", None, "left", None, "loop", None]):
+        # A loop takes one camera back before the other; between losses both drift against each other.
+        feed.stamp_ns += STEP_NS if loss != "loop" else -(10**10)
+        stamps = dict(left=feed.stamp_ns, right=feed.stamp_ns + (index % 3 - 1) * 2_000_000)
+        pixels = pictures(2, 90 + index)
+        for name, picture in zip(names, pixels):
+            if name != loss:
+                probe.advertise(f"{base}/{name}/image_raw").publish(image(stamps[name], picture, frame_id=f"{name}_eye"))
+        if loss in names:
+            continue
+        live = probe.pose_at(max(stamps.values()))
+        state, expected = core.step(state, Frame(max(stamps.values()), tuple(pixels)))
+        np.testing.assert_allclose(pose_from_message(live).joints_camera, expected.joints_camera, atol=1e-5)
+        assert live.window_length == expected.window_length
+        assert live.header.frame_id == "left_eye"
+    assert expected.window_length == 2
+    wait(lambda: probe.count("images_unmatched") == 2, "the lone images to be counted")
+
+
+def test_images_without_a_frame_get_one(feed: Feed) -> None:
+    feed.start()
+    feed.send(image(feed.stamp_ns, pictures(1)[0], frame_id=""))
+    assert feed.probe.pose_at(feed.stamp_ns).header.frame_id == "camera"
+    wait(lambda: feed.probe.status.get("fault.frame_id") == "empty", "the empty frame_id to be said")
+    feed.start(camera__frame_id="forehead")
+    assert feed.pose().header.frame_id == "forehead"
 
 
 def test_everything_else_that_is_published_agrees_with_the_pose(feed: Feed) -> None:
@@ -194,4 +246,4 @@ def _imu(stamp_ns: int, time: float) -> ImuMessage:
 def _moved(rig, T_head_camera: np.ndarray):
     from dataclasses import replace as replaced
 
-    return replaced(rig, cameras=(replaced(rig.cameras[0], T_head_camera=T_head_camera),))
+    return replaced(rig, cameras=(replaced(rig.cameras[0], T_head_camera=T_head_camera),), head_known=True)
