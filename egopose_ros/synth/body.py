@@ -325,8 +325,8 @@ def pose_body(
     shift = positions - (turns @ body.heads[..., None])[..., 0]
     transform = torch.cat([turns, shift[..., None]], -1).flatten(2)  # (T, B, 12)
     blended = (weights @ transform).unflatten(-1, (3, 4))  # (T, V, 3, 4)
-    vertices = (blended[..., :3] @ dressed[:, :, None])[..., 0] + blended[..., 3]
-    turned = (blended[..., :3] @ normals[:, :, None])[..., 0]
+    vertices = (blended[..., :3] * dressed[:, None]).sum(-1) + blended[..., 3]
+    turned = (blended[..., :3] * normals[:, None]).sum(-1)
     turned = turned / turned.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     carriers = [asset.bone(name) for name in ("head", "left_finger3-3", "left_foot", "right_finger3-3", "right_foot")]
     landmarks = (turns[:, carriers] @ body.landmarks[..., None])[..., 0] + shift[:, carriers]

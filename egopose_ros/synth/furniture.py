@@ -222,18 +222,22 @@ INDOORS = (table, table, chair, chair, sofa, shelf, cabinet, plant, clutter, clu
 OUTDOORS = (plant, plant, pillar, pillar, bench, clutter, cabinet)
 
 
-def support(draw: Draw, materials: MaterialList, kind: str, size: np.ndarray) -> Piece:
-    """Return what a motion rests on or holds, centred on the box (size (3,) [m]) that the motion states."""
+def support(draw: Draw, materials: MaterialList, kind: str, size: np.ndarray, height: float) -> Piece:
+    """Return what a motion rests on or holds, in axes at the middle of the box (size (3,) [m]) that the motion states.
+
+    height [m] is that middle's above the floor: seats and tables get legs that reach it.
+    """
     piece, half = Piece(), np.maximum(np.asarray(size, float) / 2, 0.002)
-    if kind == "seat" and size[2] > 0.3 and draw.chance(0.75):
-        built = chair(draw, materials, float(size[2]), (half[0], half[1]))
-        # The motion brings its own backrest, where it has one.
-        rows = [row for row in built.parts if row[2][2] - row[1][2] < size[2] - 1e-3]
-        piece.parts = [(k, h, (c[0], c[1], c[2] - half[2]), R, m) for k, h, c, R, m in rows]
+    top = height + half[2]
+    if (kind == "seat" and top > 0.3 and draw.chance(0.8)) or kind == "table":
+        build = table if kind == "table" else chair
+        built = build(draw, materials, half=(half[0], half[1]), height=float(top))
+        # Of a chair, only what lies below the seat: the motion brings its own backrest, where it has one.
+        rows = [row for row in built.parts if kind == "table" or row[2][2] < top]
+        piece.parts = [(k, h, (c[0], c[1], c[2] - height), R, m) for k, h, c, R, m in rows]
         return piece
-    if kind == "table" and size[2] > 0.3:
-        built = table(draw, materials, (half[0], half[1]), float(size[2]))
-        piece.parts = [(k, h, (c[0], c[1], c[2] - half[2]), R, m) for k, h, c, R, m in built.parts]
+    if kind == "seat":
+        piece.add(BOX, (half[0], half[1], top / 2), (0, 0, top / 2 - height), cloth(draw, materials))
         return piece
     if kind in ("newspaper", "book"):
         material = materials.add(("text",), draw.uniform(0.2, 0.4), draw.grey(0.7, 1.0), draw.grey(0.02, 0.3))

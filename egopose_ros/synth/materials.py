@@ -92,11 +92,13 @@ class MaterialList:
         return torch.tensor(rows, device=device).reshape(-1, _COLUMNS)
 
 
-def evaluate(bank: TextureBank, table: Tensor, material: Tensor, uv: Tensor, footprint: Tensor):
+def evaluate(
+    bank: TextureBank, table: Tensor, material: Tensor, uv: Tensor, footprint: Tensor, smooth: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return albedo (M, 3), gloss (M,) and emission (M,) of materials (M,) at uv (M, 2) [m]; footprint (M,) [m]."""
     row = table.index_select(0, material)
     scale = row[:, 1:2]
-    texel = bank.sample(row[:, 0].long(), uv * scale + row[:, 13:15], footprint * scale[:, 0])
+    texel = bank.sample(row[:, 0].long(), uv * scale + row[:, 13:15], footprint * scale[:, 0], smooth)
     first, second, third = row[:, 2:5], row[:, 5:8], row[:, 8:11]
     colour = first + texel[:, :1] * (second - first)
     colour = colour + texel[:, 1:2] * (third - colour)

@@ -88,7 +88,8 @@ def rasterise(points: Tensor, faces: Tensor, view: View) -> Hits:
     a, ab, normal_b_c, c = (t.flatten(0, 1).index_select(0, keep) for t in (a, ab, normal_b_c, c))
     volume = volume.flatten()[keep]
     edges = torch.stack([normal_b_c, torch.linalg.cross(c, a - c), torch.linalg.cross(a, ab)], -1)  # (K, 3, 3)
-    edges = edges / volume[:, None, None]  # now all three are positive inside, and their sum is 1 / distance
+    # Over the volume all three are positive inside, and their sum is 1 / distance.
+    edges = (edges / volume[:, None, None]).flatten(1)
     first, count = (t.flatten(0, 1).index_select(0, keep).int() for t in (first, count))
     span, area = count[:, 0], count[:, 0] * count[:, 1]
     owner = torch.repeat_interleave(torch.arange(len(keep), device=points.device, dtype=torch.int32), area)
@@ -99,7 +100,8 @@ def rasterise(points: Tensor, faces: Tensor, view: View) -> Hits:
     corner_pixel = first[:, 1] * width + first[:, 0]
     pixel = corner_pixel.index_select(0, owner) + row * width + (offset - row * wide)
 
-    value = torch.einsum("mk,mkj->mj", view.rays.index_select(0, pixel), edges.index_select(0, owner))
+    ray, edge = view.rays.index_select(0, pixel), edges.index_select(0, owner)
+    value = ray[:, :1] * edge[:, :3] + ray[:, 1:2] * edge[:, 3:6] + ray[:, 2:] * edge[:, 6:]
     inside = ((value >= 0).all(-1) & view.seen.index_select(0, pixel)).nonzero()[:, 0]
     owner, pixel, value = (t.index_select(0, inside) for t in (owner, pixel, value))
     total = value.sum(-1)

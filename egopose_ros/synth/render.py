@@ -72,10 +72,13 @@ class Surface:
 class Renderer:
     """Renders the frames of one recording through one view."""
 
-    def __init__(self, stage: Stage, view: View) -> None:
+    def __init__(self, stage: Stage, view: View, hidden: Tensor | None = None, rim: float = 0.0) -> None:
+        """hidden (P,) 0..1 is what the rig itself covers, with a surface of brightness `rim`."""
         self.stage, self.view = stage, view
+        self._hidden, self._rim = hidden, rim
         self.tiles: Tiles = tiles_of_view(view)
         self.device = view.rays.device
+        self._smooth = max(view.size) > 400
         self._light_view = pinhole_view(_SHADOW_SIZE, 0.5, self.device)
         self._room_shadow = self._render_room_shadow()
 
@@ -96,11 +99,12 @@ class Renderer:
         R, origin = T_world_camera[:, :3, :3], T_world_camera[:, :3, 3]
         count, pixels = len(vertices), len(self.view.rays)
         hits = rasterise((vertices - origin[:, None]) @ R, self.stage.attire.faces, self.view)
-        body, body_part = self._body_surface(hits, vertices, normals, previous_vertices, T_world_camera)
+        rays = (self.view.rays @ R.mT).flatten(0, 1)  # (N * P, 3) world
+        body, body_part = self._body_surface(hits, rays, origin, vertices, normals, previous_vertices)
         primitives = self.stage.room.primitives.frames(frames)
         open_pixels = self.view.seen.repeat(count)
         open_pixels[hits.pixel] = False
-        surfaces = [body, *self._room_surfaces(primitives, T_world_camera, open_pixels)]
+        surfaces = [body, *self._room_surfaces(primitives, T_world_camera, rays, open_pixels)]
         light_map = self._body_shadow(vertices)
         cover = self._cover(vertices)
         radiance = torch.zeros(count * pixels, 3, device=self.device)
@@ -113,31 +117,32 @@ class Renderer:
             part[surface.pixel] = body_part if surface.is_body else WORLD
             if flow is not None:
                 flow[surface.pixel] = self._flow(surface, previous_T_world_camera, pixels)
+        if self._hidden is not None:
+            light = self.stage.room.light
+            hidden = self._hidden.repeat(count)
+            radiance += hidden[:, None] * (self._rim * (light.above + 0.3 * light.colour) - radiance)
+            part[(hidden > 0.5) & (part != NOTHING)] = WORLD
         shape = (count, pixels)
         flow = None if flow is None else flow.view(*shape, 2)
         return Picture(radiance.view(*shape, 3), depth.view(shape), part.view(shape), flow)
-
-    def _rays(self, pixel: Tensor, image: Tensor, R: Tensor) -> Tensor:
-        local = self.view.rays.index_select(0, pixel - image * len(self.view.rays))
-        return (R.index_select(0, image) @ local[:, :, None])[..., 0]
 
     def _footprint(self, distance: Tensor, cosine: Tensor) -> Tensor:
         """Return how much surface a pixel covers [m]."""
         pixel_angle = 2.0 * self.view.max_angle / max(self.view.size)
         return distance * pixel_angle / cosine.abs().clamp(min=0.25)
 
-    def _body_surface(self, hits: Hits, vertices, normals, previous, T_world_camera) -> tuple[Surface, Tensor]:
+    def _body_surface(self, hits: Hits, rays, origin, vertices, normals, previous) -> tuple[Surface, Tensor]:
         stage, attire = self.stage, self.stage.attire
         attributes = hits.interpolate(attire.attributes, attire.faces)
         best = hits.weights.argmax(1)
         part = attire.part[attire.faces[hits.face, best]]
-        rays = self._rays(hits.pixel, hits.image, T_world_camera[:, :3, :3])
-        point = T_world_camera[:, :3, 3][hits.image] + rays * hits.distance[:, None]
+        rays = rays.index_select(0, hits.pixel)
+        point = origin.index_select(0, hits.image) + rays * hits.distance[:, None]
         normal = torch.nn.functional.normalize(hits.interpolate(normals, attire.faces), dim=-1)
         material, uv, cloth = attire.surface(attributes, part)
         cosine = -(rays * normal).sum(-1)
         footprint = self._footprint(hits.distance, cosine)
-        albedo, gloss, emission = evaluate(stage.room.bank, stage.room.materials, material, uv, footprint)
+        albedo, gloss, emission = evaluate(stage.room.bank, stage.room.materials, material, uv, footprint, self._smooth)
         albedo = attire.make_up(albedo, attributes, material, stage.hair_colour)
         if attire.crease > 0:
             normal = self._crease(normal, uv, footprint, cloth)
@@ -153,12 +158,12 @@ class Renderer:
         """Bend the normals of cloth by a noise pattern, at two scales."""
         bank = self.stage.room.bank
         pattern = torch.full_like(uv[:, 0], bank.kind("concrete")[0]).long()
-        coarse = bank.sample(pattern, uv / torch.tensor([0.35, 0.22], device=uv.device), footprint / 0.25)
+        coarse = bank.sample(pattern, uv / torch.tensor([0.35, 0.22], device=uv.device), footprint / 0.25, self._smooth)
         bend = torch.stack([coarse[:, 0] - 0.5, coarse[:, 2] - 0.5, 0.5 - coarse[:, 0]], -1)
         strength = self.stage.attire.crease * (cloth.float() * 0.9 + 0.1)
         return torch.nn.functional.normalize(normal + strength[:, None] * bend, dim=-1)
 
-    def _room_surfaces(self, primitives, T_world_camera: Tensor, open_pixels: Tensor) -> list[Surface]:
+    def _room_surfaces(self, primitives, T_world_camera: Tensor, all_rays: Tensor, open_pixels: Tensor) -> list[Surface]:
         room, bank = self.stage.room, self.stage.room.bank
         count, pixels = len(T_world_camera), len(self.view.rays)
         hits = cast(primitives, T_world_camera, self.view, self.tiles, open_pixels.view(count, pixels))
@@ -166,8 +171,8 @@ class Renderer:
         nearest[hits.pixel] = hits.distance
         shell_pixel = open_pixels.nonzero()[:, 0]
         image = torch.div(shell_pixel, pixels, rounding_mode="floor")
-        rays = self._rays(shell_pixel, image, T_world_camera[:, :3, :3])
-        origin = T_world_camera[:, :3, 3][image]
+        rays = all_rays.index_select(0, shell_pixel)
+        origin = T_world_camera[:, :3, 3].index_select(0, image)
         inverse = 1.0 / torch.where(rays.abs() < 1e-7, 1e-7, rays)
         exits = torch.maximum((room.low - origin) * inverse, (room.high - origin) * inverse)
         distance, axis = exits.min(-1)
@@ -182,12 +187,12 @@ class Renderer:
         pixel, index, point, normal = hits.pixel[kept], hits.primitive[kept], hits.point[kept], hits.normal[kept]
         image = torch.div(pixel, pixels, rounding_mode="floor")
         own, distance = primitives.R_world_own[image, index], hits.distance[kept]
-        rays = self._rays(pixel, image, T_world_camera[:, :3, :3])
-        world_normal = (own @ normal[..., None])[..., 0]
-        where = T_world_camera[:, :3, 3][image] + rays * distance[:, None]
+        rays = all_rays.index_select(0, pixel)
+        world_normal = (own * normal[:, None]).sum(-1)
+        where = T_world_camera[:, :3, 3].index_select(0, image) + rays * distance[:, None]
         uv = _flat_uv(point, normal)
         footprint = self._footprint(distance, (rays * world_normal).sum(-1))
-        albedo, gloss, emission = evaluate(bank, room.materials, primitives.material[index], uv, footprint)
+        albedo, gloss, emission = evaluate(bank, room.materials, primitives.material[index], uv, footprint, self._smooth)
         under = ((where[:, 2] - room.low[2]) / 0.5).clamp(0, 1)
         occlusion = 0.65 + 0.35 * under
         return [
@@ -212,7 +217,7 @@ class Renderer:
         uv = _flat_uv(point, normal)
         cosine = (rays * normal).sum(-1)
         albedo, gloss, emission = evaluate(
-            room.bank, room.materials, material, uv, self._footprint(distance, cosine)
+            room.bank, room.materials, material, uv, self._footprint(distance, cosine), self._smooth
         )
         away = torch.minimum(point - room.low, room.high - point).clamp(min=0)
         away = torch.where(normal.abs() > 0.5, 10.0, away)
@@ -225,10 +230,10 @@ class Renderer:
         colour = self.stage.room.sky[0] + up.sqrt() * (self.stage.room.sky[1] - self.stage.room.sky[0])
         bank = self.stage.room.bank
         pattern = torch.full_like(pixel, bank.kind("concrete")[1])
-        cloud = bank.sample(pattern, rays[:, :2] / (rays[:, 2:] + 0.3) * 0.3, torch.full_like(up[:, 0], 0.02))
+        cloud = bank.sample(pattern, rays[:, :2] / (rays[:, 2:] + 0.3) * 0.3, torch.full_like(up[:, 0], 0.02), True)
         colour = colour * (0.7 + 0.6 * cloud[:, :1])
         one = torch.ones_like(rays[:, 0])
-        distance = (point - point).norm(dim=-1) + _FAR
+        distance = torch.full_like(one, _FAR)
         return Surface(image, pixel, point, rays, distance, point, colour, 0 * one, one, 0 * one, False)
 
     def _shade(self, s: Surface, light_map, cover, origin: Tensor) -> Tensor:
@@ -276,6 +281,7 @@ class Renderer:
         depth = torch.full((len(vertices) * size,), _FAR, device=self.device)
         ray_z = self._light_view.rays[hits.pixel % size, 2]
         depth[hits.pixel] = hits.distance * ray_z
+        _clear_border(depth.view(-1, _SHADOW_SIZE, _SHADOW_SIZE))
         return R, squeeze, depth
 
     def _render_room_shadow(self):
@@ -285,8 +291,6 @@ class Renderer:
         primitives = room.primitives.frames(first)
         middle = 0.5 * (room.low + room.high)[None].clone()
         middle[:, 2] = room.low[2]
-        if not room.indoors:
-            middle[:, :2] = room.light.position[:2] * 0 + middle[:, :2]
         R, distance = self._light_frame(middle)
         half_angle = 1.05 if room.indoors else math.atan2(5.0, float(distance[0]))
         view = pinhole_view(_ROOM_SHADOW_SIZE, half_angle, self.device)
@@ -297,6 +301,7 @@ class Renderer:
         depth = torch.full((len(view.rays),), _FAR, device=self.device)
         emits = room.materials[primitives.material[hits.primitive], 12] > 0.7
         depth[hits.pixel] = torch.where(emits, _FAR, hits.distance * view.rays[hits.pixel, 2])
+        _clear_border(depth.view(1, _ROOM_SHADOW_SIZE, _ROOM_SHADOW_SIZE))
         return R[0], 0.5 * _ROOM_SHADOW_SIZE / math.tan(half_angle), depth
 
     def _shadow(self, s: Surface, light_map) -> Tensor:
@@ -304,7 +309,7 @@ class Renderer:
         light = self.stage.room.light
         R, squeeze, depth = light_map
         lifted = s.point + 0.02 * s.normal - light.position
-        local = (lifted[:, None] @ R.index_select(0, s.image))[:, 0]
+        local = _turn(lifted, R, s.image)
         z = local[:, 2].clamp(min=0.05)
         focal = 0.5 * _SHADOW_SIZE / math.tan(0.5)
         xy = local[:, :2] / (z * squeeze.index_select(0, s.image))[:, None] * focal + 0.5 * (_SHADOW_SIZE - 1)
@@ -316,7 +321,7 @@ class Renderer:
         z = local[:, 2].clamp(min=0.05)
         xy = local[:, :2] / z[:, None] * focal + 0.5 * (_ROOM_SHADOW_SIZE - 1)
         inside = local[:, 2] > 0.05
-        other = _blocked(xy, z - 0.04, room_depth, 0 * base, _ROOM_SHADOW_SIZE, light.softness) * inside
+        other = _blocked(xy, z - 0.04, room_depth, 0, _ROOM_SHADOW_SIZE, light.softness) * inside
         return torch.maximum(body, other)
 
     def _cover(self, vertices: Tensor):
@@ -353,14 +358,26 @@ class Renderer:
         return (top + f[:, 1] * (bottom - top)) * inside * near_floor
 
     def _flow(self, s: Surface, previous_T_world_camera: Tensor, pixels: int) -> Tensor:
-        R = previous_T_world_camera[:, :3, :3].index_select(0, s.image)
         origin = previous_T_world_camera[:, :3, 3].index_select(0, s.image)
-        local = ((s.previous - origin)[:, None] @ R)[:, 0]
+        local = _turn(s.previous - origin, previous_T_world_camera[:, :3, :3], s.image)
         before = self.view.pixels(local)
         index = s.pixel - s.image * pixels
         width = self.view.size[0]
         now = torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], -1)
         return (now - before).clamp(-40, 40)
+
+
+def _clear_border(depth: Tensor) -> None:
+    """Empty the outermost pixels of shadow maps (N, S, S) in place."""
+    depth[:, [0, -1]] = _FAR
+    depth[:, :, [0, -1]] = _FAR
+
+
+def _turn(vectors: Tensor, R: Tensor, image: Tensor) -> Tensor:
+    """Return v^T R (M, 3) with the rotation (N, 3, 3) of each vector's image."""
+    if len(R) == 1:
+        return vectors @ R[0]
+    return sum(vectors[:, k : k + 1] * R[:, k].index_select(0, image) for k in range(3))
 
 
 def _flat_uv(point: Tensor, normal: Tensor) -> Tensor:
@@ -371,13 +388,15 @@ def _flat_uv(point: Tensor, normal: Tensor) -> Tensor:
     return torch.stack([u, v], -1)
 
 
-def _blocked(xy: Tensor, z: Tensor, depth: Tensor, base: Tensor, size: int, softness: float) -> Tensor:
-    """Return the share (M,) of four reads of a shadow map around xy (M, 2) that lie before z (M,)."""
+def _blocked(xy: Tensor, z: Tensor, depth: Tensor, base: Tensor | int, size: int, softness: float) -> Tensor:
+    """Return the share (M,) of four reads of a shadow map around xy (M, 2) that lie before z (M,).
+
+    What lies outside the map reads its border, which is empty.
+    """
     total = torch.zeros_like(z)
     r = softness
     for dx, dy in ((0.35 * r, r), (-r, 0.35 * r), (r, -0.35 * r), (-0.35 * r, -r)):
-        x, y = (xy[:, 0] + dx).round(), (xy[:, 1] + dy).round()
-        inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
-        index = base + y.clamp(0, size - 1).long() * size + x.clamp(0, size - 1).long()
-        total += (depth.index_select(0, index) < z) & inside
-    return total * 0.25
+        x = (xy[:, 0] + (dx + 0.5)).clamp_(0, size - 1).long()
+        y = (xy[:, 1] + (dy + 0.5)).clamp_(0, size - 1).long()
+        total += depth.index_select(0, y.mul_(size).add_(x).add_(base)) < z
+    return total.mul_(0.25)

@@ -27,6 +27,8 @@ class Lens:
     low: tuple[float, float]
     high: tuple[float, float]
     """[px] the sensor's rectangle in the canonical picture"""
+    rim: tuple[float, float, float, float] = (1e6, 0.0, 0.0, 0.0)
+    """edge of what the rig itself hides at the bottom: row at the middle [px], slope, curve [1/px], its brightness"""
 
     def seen(self, rays: Tensor, size: tuple[int, int]) -> Tensor:
         """Return which canonical pixels (P,) carry light."""
@@ -34,6 +36,13 @@ class Lens:
         x, y = index % size[0], index // size[0]
         inside = (x >= self.low[0]) & (x <= self.high[0]) & (y >= self.low[1]) & (y <= self.high[1])
         return inside & (rays[:, 2] > math.cos(self.angle))
+
+    def hidden(self, rays: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return how much of each canonical pixel (P,) the rig hides, 0..1: near and out of focus."""
+        index = torch.arange(len(rays), device=rays.device)
+        x, y = index % size[0] - 127.5, torch.div(index, size[0], rounding_mode="floor")
+        row, slope, curve, _ = self.rim
+        return ((y - (row + slope * x + curve * x * x)) / 5.0 + 0.5).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,11 @@ def _draw_lens(draw: Draw, kind: str) -> Lens:
         height = radius * draw.uniform(0.88, 1.06)
     elif sort < 0.6:  # a sensor that lies inside the circle
         height, width = radius * draw.uniform(0.72, 0.95), radius * draw.uniform(0.85, 1.05)
-    return Lens(angle, (cx - width, cy - height), (cx + width, cy + height))
+    rim = Lens.rim
+    if draw.chance(0.12 if kind.startswith("cap") else 0.4):
+        row = min(cy + height, cy + radius) - draw.uniform(4, 28)
+        rim = (row, draw.normal(0, 0.12), draw.normal(0, 0.002), draw.uniform(0.0, 0.08))
+    return Lens(angle, (cx - width, cy - height), (cx + width, cy + height), rim)
 
 
 def slip(draw: Draw, rig: WornRig, T_world_head: np.ndarray, fps: float) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from egopose_ros.skeleton import SMPL22
 from egopose_ros.synth import furniture
 from egopose_ros.synth.furniture import Piece, turn_z
 from egopose_ros.synth.materials import Draw, MaterialList
@@ -79,7 +80,7 @@ def draw_room(
     light, lamp = _draw_light(draw, indoors, centre, floor_height, high[2])
     if indoors:
         _dress_walls(draw, materials, static, low, high, lamp)
-    rows = _place_supports(draw, materials, supports, static, floor_height)
+    rows = _place_supports(draw, materials, supports, static, floor_height, len(joints_world))
     primitives = _assemble(static, rows, joints_world, wrist_rotations, device)
     haze = draw.uniform(0.3, 1.0)
     sky = torch.tensor([[haze, haze, haze * 1.05], [0.25 * haze, 0.4 * haze, 0.8 * haze]]) * draw.uniform(0.8, 2.0)
@@ -192,7 +193,7 @@ def _draw_light(draw, indoors, centre, floor_height, ceiling):
         height = draw.uniform(1.2, 2.2) if side else ceiling - floor_height - 0.06
         away = draw.uniform(2.5, 4.5) if side else away
         position = np.array([centre[0] + away * math.cos(angle), centre[1] + away * math.sin(angle), floor_height + height])
-        key, ambient = draw.uniform(0.3, 1.3), draw.uniform(0.25, 0.8)
+        key, ambient = draw.uniform(0.3, 1.4), draw.uniform(0.35, 0.9)
     else:
         elevation = draw.uniform(0.3, 1.4)
         direction = np.array([math.cos(angle) * math.cos(elevation), math.sin(angle) * math.cos(elevation), math.sin(elevation)])
@@ -211,12 +212,15 @@ def _draw_light(draw, indoors, centre, floor_height, ceiling):
     return light, position
 
 
-def _place_supports(draw, materials, supports, static, floor_height):
-    """Add furniture that the motion rests on to `static`; return (support, part) of what hands hold."""
-    held = []
+def _place_supports(draw, materials, supports, static, floor_height, frames):
+    """Add furniture that the motion rests on to `static`; return (support, part) of what hands hold or what goes."""
+    held, step_material = [], furniture.wood_or_paint(draw, materials)
     for item in supports:
-        piece = furniture.support(draw, materials, item.kind, item.size)
-        if item.holder or item.first > 0 or item.last >= 0:
+        height = 0.0 if item.holder else float(item.centre[2]) - floor_height
+        piece = furniture.support(draw, materials, item.kind, item.size, height)
+        if item.kind == "step":  # a staircase is of one piece
+            piece.parts = [(*part[:4], step_material) for part in piece.parts]
+        if item.holder or item.first > 0 or 0 <= item.last < frames - 1:
             held += [(item, part) for part in piece.parts]
         else:
             _put(static, piece, turn_z(item.yaw), np.asarray(item.centre, float))
@@ -224,8 +228,6 @@ def _place_supports(draw, materials, supports, static, floor_height):
 
 
 def _assemble(static, held, joints_world, wrist_rotations, device) -> Primitives:
-    from egopose_ros.skeleton import SMPL22
-
     rows = static.parts + [part for _, part in held]
     frames = len(joints_world) if held else 1
     centre = np.broadcast_to(np.array([row[2] for row in rows]), (frames, len(rows), 3)).copy()

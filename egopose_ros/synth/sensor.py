@@ -136,12 +136,14 @@ def _falloff(sensor: Sensor, size: tuple[int, int], device) -> Tensor:
 
 
 def _tone(sensor: Sensor, image: Tensor) -> Tensor:
-    """Compress highlights and encode for display, with contrast about the middle."""
-    image = image.clamp(min=0.0)
-    image = torch.where(image > 0.8, 0.8 + 0.2 * torch.tanh((image - 0.8) / 0.4), image)
-    image = image.clamp(min=1e-6) ** (1 / 2.2)
-    image = 0.5 + sensor.contrast * (image - 0.5) if sensor.contrast < 1 else image**sensor.contrast
-    return (sensor.black + (1 - sensor.black) * image).clamp(0, 1)
+    """Roll highlights off and encode for display, with contrast."""
+    image = image.clamp_(min=1e-6)
+    over = (image - 0.8).clamp_(min=0.0)
+    image = image.clamp_(max=0.8).add_(over.div_(over + 0.4), alpha=0.2)
+    image = image.pow_(min(max(sensor.contrast, 1.0), 2.0) / 2.2)
+    if sensor.contrast < 1:
+        image = image.mul_(sensor.contrast).add_(0.5 * (1 - sensor.contrast))
+    return image.mul_(1 - sensor.black).add_(sensor.black).clamp_(0, 1)
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:

@@ -34,21 +34,28 @@ class TextureBank:
         """Return the patterns of some kinds."""
         return [i for i, name in enumerate(self.names) if name in kinds]
 
-    def sample(self, pattern: Tensor, uv: Tensor, footprint: Tensor) -> Tensor:
-        """Return (M, 3) channels of patterns (M,) at uv (M, 2) [tiles]; footprint (M,) [tiles a pixel]."""
-        level = torch.log2((footprint * SIZE).clamp(min=1.0)).round().long().clamp(max=_LEVELS - 1)
+    def sample(self, pattern: Tensor, uv: Tensor, footprint: Tensor, smooth: bool = False) -> Tensor:
+        """Return (M, 3) channels of patterns (M,) at uv (M, 2) [tiles]; footprint (M,) [tiles a pixel].
+
+        The level is that whose texels are about a pixel wide; `smooth` interpolates in it, for pictures so large that
+        pixels are smaller than the finest texels.
+        """
+        level = torch.log2((footprint * SIZE).clamp_(min=1.0)).round_().long().clamp_(max=_LEVELS - 1)
         size = SIZE >> level
-        position = (uv - uv.floor()) * size[:, None] - 0.5
+        position = (uv - uv.floor()) * size[:, None]
+        base = self.level_start.index_select(0, level) + pattern * size * size
+        if not smooth:
+            x, y = position.long().unbind(1)
+            row = base + torch.minimum(y, size - 1) * size + torch.minimum(x, size - 1)
+            return self.table.index_select(0, row).float().mul_(1.0 / 255.0)
+        position = position - 0.5
         low = position.floor()
-        fraction = position - low
-        low = low.long()
-        base = self.level_start[level] + pattern * size * size
-        mask = size - 1
+        fx, fy = (position - low).split(1, 1)
+        low, mask = low.long(), size - 1
         x0, y0 = low[:, 0] & mask, low[:, 1] & mask
         x1, y1 = (low[:, 0] + 1) & mask, (low[:, 1] + 1) & mask
         rows = [base + y * size + x for y in (y0, y1) for x in (x0, x1)]
         texel = [self.table.index_select(0, row).float() for row in rows]
-        fx, fy = fraction[:, :1], fraction[:, 1:]
         top = texel[0] + fx * (texel[1] - texel[0])
         bottom = texel[2] + fx * (texel[3] - texel[2])
         return (top + fy * (bottom - top)) * (1.0 / 255.0)

@@ -31,7 +31,7 @@ from egopose_ros.synth.sensor import Sensor, draw_sensor, expose
 from egopose_ros.synth.splits import generator, split as split_of
 from egopose_ros.synth.textures import texture_bank
 
-_CHUNK = {"cpu": 2, "cuda": 64}
+_CHUNK = {"cpu": 1, "cuda": 64}
 """Frames of 256x256 rendered together; more of them spill out of a CPU's caches."""
 
 EXTRAS = ("part_mask", "depth")
@@ -98,6 +98,7 @@ class Recording:
         return _to_frame(self.T_world_head, self.joints_world)
 
 
+@torch.no_grad()
 def record(
     seed: int,
     split: str,
@@ -258,7 +259,9 @@ def _film(stage, posed, worn, index, T_world_camera, placed, sensor: Sensor, noi
     """Render one view of all frames, chunk by chunk."""
     device = posed.vertices.device
     view = _view(worn, index, str(device))
-    renderer = Renderer(stage, view)
+    lens = worn.lenses[index]
+    hidden = lens.hidden(view.rays, view.size) if lens.rim[0] < view.size[1] else None
+    renderer = Renderer(stage, view, hidden, lens.rim[3])
     frames, (width, height) = len(T_world_camera), view.size
     T = torch.as_tensor(T_world_camera, dtype=torch.float32, device=device)
     joints = torch.as_tensor(placed.joints_world, dtype=torch.float32, device=device)
