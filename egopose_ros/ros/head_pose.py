@@ -22,7 +22,7 @@ from egopose_ros.ros.topics import FastTopic, Topic
 from egopose_ros.structs import ImuSample
 from egopose_ros.window.ring import Lookup, PoseRing, Push, VectorRing
 
-ALIVE_S = 1.0
+ALIVE_S = 2.0
 """A source that has been silent for this long is not waited for."""
 
 _TYPES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}

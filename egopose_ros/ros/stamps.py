@@ -43,7 +43,7 @@ class StampGate:
 class FrameLock:
     """Holds a stream to one sender: another frame (or size) is taken only when the first has been silent."""
 
-    SILENCE_S = 1.0
+    SILENCE_S = 2.0
 
     def __init__(self) -> None:
         self.identity: object = None

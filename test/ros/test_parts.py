@@ -47,12 +47,12 @@ def test_accepted_stamps_rise_but_for_jumps(stamps: list[int]) -> None:
 
 
 def test_a_stream_belongs_to_one_sender_until_that_is_silent() -> None:
-    lock = FrameLock()
+    lock, silence = FrameLock(), FrameLock.SILENCE_S
     assert lock.admits("left", 0.0)
-    assert not lock.admits("right", 0.5)
-    assert lock.admits("left", 0.9)
-    assert not lock.admits("right", 1.8), "refused messages do not prolong the silence, accepted ones do"
-    assert lock.admits("right", 1.95) and not lock.admits("left", 2.0)
+    assert not lock.admits("right", 0.5 * silence)
+    assert lock.admits("left", 0.9 * silence)
+    assert not lock.admits("right", 1.8 * silence), "refused messages do not prolong the silence, accepted ones do"
+    assert lock.admits("right", 1.95 * silence) and not lock.admits("left", 2.0 * silence)
 
 
 def test_a_notice_is_said_once_and_again_when_it_changes() -> None:
