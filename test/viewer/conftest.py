@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")  # read when ROS is first started
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -48,19 +49,25 @@ def bag(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def domain():
+    """A ROS domain above those that people and the other tests take."""
+    return 215 + os.getpid() % 18
+
+
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, domain):
     """Start `python -m` processes on a graph of their own, and end them after the test."""
     pytest.importorskip("rclpy", reason="the live graph needs rclpy")
     pytest.importorskip("egopose_ros.msg", reason="the live graph needs the built messages: make setup")
     from egopose_ros.ros import graph, processes
 
-    domain = {"ROS_DOMAIN_ID": str(1 + (os.getpid() + 37) % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    isolated = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     running = []
 
     def start_module(*command):
         log = (tmp_path / f"{len(running)}.log").open("w+")
-        environment = {**graph.environment(), **domain}
+        environment = {**graph.environment(), **isolated}
         child = subprocess.Popen(
             [sys.executable, "-m", *map(str, command)], stdout=log, stderr=subprocess.STDOUT, env=environment
         )
@@ -70,9 +77,3 @@ def start(tmp_path):
 
     yield start_module
     processes.end(running)
-
-
-def interrupt(child):
-    """End a process as Ctrl-C does."""
-    child.send_signal(signal.SIGINT)
-    return child.wait(30)

@@ -55,9 +55,15 @@ class Demo:
         return self.process.returncode, output
 
 
-def test_a_bag_is_played_and_summed_up(bag, tmp_path):
+@pytest.fixture
+def demo(domain):
+    """Start a demo with some arguments on the tests' domain."""
+    return lambda *arguments: Demo("--domain", domain, *arguments)
+
+
+def test_a_bag_is_played_and_summed_up(demo, bag, tmp_path):
     file = tmp_path / "summary.json"
-    status, output = Demo("--bag", bag, "--headless", "--json", file).finish()
+    status, output = demo("--bag", bag, "--headless", "--json", file).finish()
     assert status == 0, output
     summary = json.loads(file.read_text())
     assert list(summary) == KEYS
@@ -71,26 +77,26 @@ def test_a_bag_is_played_and_summed_up(bag, tmp_path):
     assert f"MPJPE {summary['mpjpe_mm']:.1f} mm" in output
 
 
-def test_an_estimator_that_dies_ends_the_demo_with_the_reason(bag, tmp_path):
-    demo = Demo("--bag", bag, "--headless", "--json", tmp_path / "summary.json", "--rate", "0.2")
-    demo.await_line("network: egoposeformer")
-    (estimator,) = demo.running("egopose_ros.ros.estimator")
+def test_an_estimator_that_dies_ends_the_demo_with_the_reason(demo, bag, tmp_path):
+    running = demo("--bag", bag, "--headless", "--json", tmp_path / "summary.json", "--rate", "0.2")
+    running.await_line("network: egoposeformer")
+    (estimator,) = running.running("egopose_ros.ros.estimator")
     os.kill(estimator, signal.SIGKILL)
-    status, output = demo.finish()
+    status, output = running.finish()
     assert status == 1
     assert "estimator ended with status -9" in output and "egoposeformer_v2 on" in output  # the end of its log
     assert not (tmp_path / "summary.json").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_demo_leaves_no_process_and_no_file(bag, tmp_path, number):
-    demo = Demo("--bag", bag, "--no-browser", "--json", tmp_path / "summary.json", "--rate", "0.2")
-    demo.await_line("page: http://localhost:")
+def test_a_stopped_demo_leaves_no_process_and_no_file(demo, bag, tmp_path, number):
+    running = demo("--bag", bag, "--no-browser", "--json", tmp_path / "summary.json", "--rate", "0.2")
+    running.await_line("page: http://localhost:")
     deadline = time.monotonic() + 60
-    while not demo.running("egopose_ros.ros.estimator") and time.monotonic() < deadline:
+    while not running.running("egopose_ros.ros.estimator") and time.monotonic() < deadline:
         time.sleep(0.1)
-    demo.process.send_signal(number)
-    status, output = demo.finish()
+    running.process.send_signal(number)
+    status, output = running.finish()
     assert status == 130, output
     assert "Traceback" not in output
     assert not (tmp_path / "summary.json").exists()
@@ -105,6 +111,6 @@ def test_a_stopped_demo_leaves_no_process_and_no_file(bag, tmp_path, number):
         (["--bag", "{bag}", "--rate", "-1"], "rate: expected"),
     ],
 )
-def test_wrong_arguments_are_one_line(bag, arguments, reason):
-    status, output = Demo("--headless", *(argument.format(bag=bag) for argument in arguments)).finish()
+def test_wrong_arguments_are_one_line(demo, bag, arguments, reason):
+    status, output = demo("--headless", *(argument.format(bag=bag) for argument in arguments)).finish()
     assert status == 1 and reason in output and len(output.splitlines()) == 1, output
