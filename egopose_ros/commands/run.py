@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from egopose_ros.config import Config, ConfigError, Option, PlayerConfig, options
+from egopose_ros.config import Config, ConfigError, Leaf, Option, PlayerConfig, options
 from egopose_ros.flags import add_flags, configuration
 from egopose_ros.ros import graph
 
@@ -18,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, with a value in YAML; repeatable"
     )
     parser.add_argument("--settings", action="store_true", help="print every setting as a parameter file, and end")
-    replay = parser.add_argument_group("replay", "play a bag, on its time; the graph ends when the bag ends")
+    replay = parser.add_argument_group(
+        "replay",
+        "play a bag, on its time; the graph ends when the bag ends. Without --camera-topic and --params-file the bag "
+        "says which cameras, calibration and head pose there are",
+    )
     replay.add_argument("--bag", help="bag folder, or a .mcap, .db3 or ROS 1 .bag file")
     add_flags(replay, PlayerConfig, only=("rate", "loop"))
 
@@ -27,12 +32,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.settings:
         print(parameter_file())
         return 0
+    config = configuration(arguments, graph.LaunchConfig())
     settings = dict(_setting(item) for item in arguments.set)
     replay = None
     if arguments.bag:
         player = configuration(arguments, PlayerConfig())
         replay = graph.Replay(arguments.bag, player.rate, player.loop)
-    return graph.start(configuration(arguments, graph.LaunchConfig()), settings, replay)
+        if not config.params_file and "camera_topic" not in arguments:
+            settings = {**_settings_of(Path(arguments.bag)), **settings}
+    return graph.start(config, settings, replay)
 
 
 def parameter_file() -> str:
@@ -43,6 +51,14 @@ def parameter_file() -> str:
         value = list(item.default) if isinstance(item.default, tuple) else item.default
         lines.append(f"    {item.name}: {yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}")
     return "\n".join(lines)
+
+
+def _settings_of(bag: Path) -> dict[str, Leaf]:
+    from egopose_ros.ros.bag_settings import estimator_settings
+    from egopose_ros.ros.bag_source import BagSource
+
+    with BagSource(bag) as source:
+        return estimator_settings(source)
 
 
 def _limits(item: Option) -> str:

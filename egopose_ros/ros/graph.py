@@ -22,11 +22,9 @@ from egopose_ros.config import (
     HeadPoseConfig,
     Leaf,
     NetworkConfig,
-    PlayerConfig,
     RuntimeConfig,
     flatten,
     option,
-    options,
     replace,
 )
 from egopose_ros.resources import share_file

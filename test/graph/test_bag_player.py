@@ -213,7 +213,7 @@ def test_loop_sends_clock_and_stamps_back_and_ends_on_sigint(live: Any, tmp_path
 
 def test_nobody_listens_and_it_ends_all_the_same(live: Any, tmp_path: Path) -> None:
     path = record(BagWriter(tmp_path, "mcap"))
-    status, said = live.finish(play(live, path, "--wait-s", "0.2", "--rate", "20"))
+    status, said = live.finish(live.start("egopose_ros.cli", "play", str(path), "--wait-s", "0.2", "--rate", "20"))
     assert status == 0
     assert "no subscriber of /camera/image_raw after 0.2 s" in said
 

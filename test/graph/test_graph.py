@@ -99,8 +99,8 @@ def test_run_plays_a_bag_through_the_graph_and_ends_with_it(live: Any, bag: Path
     assert "Traceback" not in said
 
 
-def test_rviz_shows_what_the_graph_publishes(live: Any) -> None:
-    run = live.start("egopose_ros.cli", "run", *UNTRAINED)
+def test_rviz_shows_what_the_graph_publishes(live: Any, bag: Path) -> None:
+    run = live.start("egopose_ros.cli", "run", "--bag", str(bag), "--loop", *UNTRAINED)
     heard = live.subscribe(DiagnosticArray, "/diagnostics")
     live.until(lambda: heard and live.node.get_publishers_info_by_topic("/estimator/trail"), 60.0)
     displays = yaml.safe_load(share_file("config/egopose.rviz").read_text())["Visualization Manager"]["Displays"]
@@ -118,6 +118,9 @@ def test_rviz_shows_what_the_graph_publishes(live: Any) -> None:
         elif kind == "Image":
             assert display["Topic"]["Value"] in Config().camera.topics
             assert rviz_qos(display["Topic"]).reliability == ReliabilityPolicy.BEST_EFFORT
+    # The bag said which camera there is.
+    poses = live.subscribe(BodyPose, "/estimator/pose")
+    live.until(lambda: poses and poses[0].header.frame_id == "down")
     (transforms,) = live.node.get_publishers_info_by_topic("/tf")
     assert transforms.topic_type == "tf2_msgs/msg/TFMessage"
 
