@@ -58,14 +58,16 @@ class Pipeline:
         rig: Rig,
         window: WindowConfig,
         *,
-        weights_trained: bool,
+        checkpoint: str,
         device: torch.device,
         warnings: tuple[str, ...] = (),
     ) -> None:
         self.rig = rig
         self.network_name = network_name
         self.skeleton: str = network.skeleton
-        self.weights_trained = weights_trained
+        self.checkpoint = checkpoint
+        """file of the weights, empty for random ones"""
+        self.weights_trained = bool(checkpoint)
         self.device = str(device)
         self.precision = str(next(network.encoder.parameters()).dtype).removeprefix("torch.")
         self.window: int = network.attention_window
@@ -93,7 +95,7 @@ class Pipeline:
             self.network_name,
             rig,
             self._settings,
-            weights_trained=self.weights_trained,
+            checkpoint=self.checkpoint,
             device=torch.device(self.device),
             warnings=self.warnings,
         )
@@ -208,7 +210,7 @@ def load(config: Config, rig: Rig | None = None) -> Pipeline:
         rig = load_rig(config.camera.calibration)
     warnings: list[str] = []
     device = _select_device(config.runtime, warnings)
-    network, trained = _load_network(config, len(rig.cameras), warnings)
+    network, path = _load_network(config, len(rig.cameras), warnings)
     fold_batch_norms(network.encoder.backbone)
     # Only the encoder leaves fp32: it is nearly all of the cost, and geometry wants the precision.
     network.to(device).encoder.to(_select_dtype(config.runtime, device), memory_format=torch.channels_last)
@@ -221,7 +223,7 @@ def load(config: Config, rig: Rig | None = None) -> Pipeline:
         config.network.name,
         rig,
         config.window,
-        weights_trained=trained,
+        checkpoint=path,
         device=device,
         warnings=tuple(warnings),
     )
@@ -278,8 +280,8 @@ def _select_dtype(runtime: RuntimeConfig, device: torch.device) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[runtime.precision]
 
 
-def _load_network(config: Config, cameras: int, warnings: list[str]) -> tuple[nn.Module, bool]:
-    """Return the network and whether it is trained; one with fewer views than the rig leaves the last cameras out."""
+def _load_network(config: Config, cameras: int, warnings: list[str]) -> tuple[nn.Module, str]:
+    """Return the network and the file of its weights, empty for random ones; one with fewer views than the rig leaves the last cameras out."""
     name = config.network.name
     path = config.network.checkpoint or next(
         (path for views in range(cameras, 0, -1) if (path := checkpoint.shipped(name, views))), None
@@ -293,13 +295,13 @@ def _load_network(config: Config, cameras: int, warnings: list[str]) -> tuple[nn
         warnings.append(f"{name} runs with random weights: its poses mean nothing")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return build(name, {"views": cameras}).eval(), False
+            return build(name, {"views": cameras}).eval(), ""
     network, _ = checkpoint.load(path, expected=name)
     if network.views > cameras:
         raise ValueError(f"checkpoint {path}: expected a rig of {network.views} cameras, got {cameras}")
     if network.views < cameras:
         warnings.append(f"{path} takes {network.views} view(s): the rig's other {cameras - network.views} are not used")
-    return network, True
+    return network, str(path)
 
 
 def _outline(camera: RigCamera) -> np.ndarray:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tqdm import tqdm
 
 from egopose_ros.config import replace
 from egopose_ros.resources import cache_directory
@@ -48,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     root = arguments.cache or cache_directory() / "clips"
     counts = {"train": config.data.clips, "validation": config.data.validation_clips}
     for split, clips in counts.items():
-        _render(root, split, config, clips, arguments.render_workers)
+        cache.render_missing(root, split, config.data, clips, arguments.render_workers)
     if arguments.render_only:
         return 0
     training, validation = (cache.load(root, split, config.data, clips) for split, clips in counts.items())
@@ -57,13 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
         trainer.resume()
     print(f"weights: {trainer.run()}")
     return 0
-
-
-def _render(root: Path, split: str, config: TrainConfig, clips: int, workers: int) -> None:
-    progress = cache.build(root, split, config.data, clips, workers)
-    with tqdm(total=clips, initial=next(progress), desc=f"render {split}", unit="clip", smoothing=0.05) as bar:
-        for done in progress:
-            bar.update(done - bar.n)
 
 
 def _overrides(pairs: list[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.geometry import rigid
@@ -137,6 +138,14 @@ def build(root: Path, split: str, data: DataConfig, clips: int, workers: int) ->
         for _ in pool.imap_unordered(_render_to, tasks):
             done += 1
             yield done
+
+
+def render_missing(root: Path, split: str, data: DataConfig, clips: int, workers: int) -> None:
+    """Render the clips that are missing below a progress bar."""
+    progress = build(root, split, data, clips, workers)
+    with tqdm(total=clips, initial=next(progress), desc=f"render {split}", unit="clip", smoothing=0.05) as bar:
+        for done in progress:
+            bar.update(done - bar.n)
 
 
 def _render_to(task: tuple[Path, int, DataConfig, str]) -> None:

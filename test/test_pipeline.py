@@ -1,0 +1,240 @@
+"""The pipeline: frames in any camera, gaps, pending frames, head pose, IMU, devices and weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from egopose_ros import checkpoint, pipeline
+from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.camera.models import KannalaBrandt
+from egopose_ros.camera.rig import Rig, RigCamera, mounted_rotation
+from egopose_ros.config import Config, replace
+from egopose_ros.geometry import rigid
+from egopose_ros.networks.table import build
+from egopose_ros.structs import Frame, ImuSample
+from scipy.spatial.transform import Rotation
+
+RATE_NS = 33_333_333
+WINDOW = 4
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Checkpoints for one and two views whose outputs depend on everything."""
+    folder = tmp_path_factory.mktemp("weights")
+    for views in (1, 2):
+        torch.manual_seed(views)
+        network = build("egoposeformer_v2", dict(width=32, heads=2, layers=1, window=WINDOW, views=views))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        checkpoint.save(folder / f"{views}.safetensors", network, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def load(weights):
+    def load(rig, **settings):
+        overrides = {"network.checkpoint": str(weights / f"{len(rig.cameras)}.safetensors"), "runtime.device": "cpu"}
+        return pipeline.load(replace(Config(), {**overrides, **settings}), rig)
+
+    return load
+
+
+def canonical_rig(views=1, **changes):
+    T = np.eye(4)
+    cameras = []
+    for view in range(views):
+        T = RigCamera("x", CANONICAL).T_head_camera.copy()
+        T[1, 3] -= 0.06 * view
+        cameras.append(RigCamera(f"camera{view}", CANONICAL, T))
+    return Rig(tuple(cameras), **changes)
+
+
+def frames(count, rig=None, seed=0, start=10**18, head=False):
+    rng = np.random.default_rng(seed)
+    cameras = (rig or canonical_rig()).cameras
+    T_world_head = np.stack([np.eye(4)] * count)
+    T_world_head[:, :3, :3] = Rotation.from_rotvec(0.1 * rng.normal(size=(count, 3)).cumsum(0)).as_matrix()
+    T_world_head[:, :3, 3] = 0.02 * rng.normal(size=(count, 3)).cumsum(0)
+    return [
+        Frame(
+            start + index * RATE_NS,
+            tuple(rng.integers(0, 256, (*c.model.size[::-1], 3), np.uint8) for c in cameras),
+            T_world_head[index] if head else None,
+        )
+        for index in range(count)
+    ]
+
+
+def play(loaded, clip, state=None):
+    state = loaded.init_state() if state is None else state
+    poses = []
+    for frame in clip:
+        state, pose = loaded.step(state, frame)
+        poses.append(pose)
+    return state, poses
+
+
+def assert_same(one, other, tolerance=1e-5):
+    for field in dataclasses.fields(one):
+        left, right = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(left, np.ndarray):
+            np.testing.assert_allclose(left, right, atol=tolerance, err_msg=field.name)
+        else:
+            assert left == right, field.name
+
+
+def test_pending_frames_are_encoded_with_the_next_and_change_nothing(load):
+    loaded, clip = load(canonical_rig()), frames(7)
+    _, poses = play(loaded, clip)
+    state, _ = play(loaded, clip[:2])
+    for frame in clip[2:6]:
+        state = loaded.observe(state, frame)
+    _, pose = loaded.step(state, clip[6])
+    assert_same(pose, poses[6])
+
+
+def test_no_more_than_max_pending_frames_wait(load):
+    loaded, clip = load(canonical_rig(), **{"window.max_pending": 2}), frames(6)
+    state = loaded.init_state()
+    for frame in clip[:5]:
+        state = loaded.observe(state, frame)
+    assert [frame.stamp_ns for frame in state.pending] == [frame.stamp_ns for frame in clip[3:5]]
+    state, pose = loaded.step(state, clip[5])
+    assert pose.window_length == 2 and state.pending == ()
+
+
+@pytest.mark.parametrize("jump_ns", [600_000_000, -50_000_000, -3_600_000_000_000, -RATE_NS])
+@pytest.mark.parametrize("pending", [False, True])
+def test_a_gap_or_a_stamp_that_does_not_advance_empties_the_window(load, jump_ns, pending):
+    loaded, before, after = load(canonical_rig()), frames(6), frames(6, seed=1)
+    shift = before[-1].stamp_ns + RATE_NS + jump_ns - after[0].stamp_ns
+    after = [dataclasses.replace(frame, stamp_ns=frame.stamp_ns + shift) for frame in after]
+    state, poses = play(loaded, before[:-1])
+    assert [pose.window_length for pose in poses] == [1, 2, 3, 4, 4]
+    assert [pose.window_full for pose in poses] == [False, False, False, True, True]
+    state = loaded.observe(state, before[-1]) if pending else play(loaded, before[-1:], state)[0]
+    _, continued = play(loaded, after, state)
+    _, fresh = play(loaded, after)
+    for one, other in zip(continued, fresh):
+        assert_same(one, other)
+
+
+def test_a_turned_camera_gives_the_same_pose_in_its_own_frame(load):
+    """The same light through another sensor: rotated by a quarter turn, its poses are turned with it."""
+    straight = canonical_rig()
+    turned = Rig((straight.cameras[0].rotate(1),))
+    clip = frames(3, head=True)
+    rotated = [dataclasses.replace(f, images=(np.rot90(f.images[0]).copy(),)) for f in clip]
+    _, poses = play(load(straight), clip)
+    _, others = play(load(turned), rotated)
+    R = turned.cameras[0].R_camera_canonical
+    for pose, other in zip(poses, others):
+        # Bilinear resampling moves no pixel here, only OpenCV's 1/32 px grid is between them.
+        np.testing.assert_allclose(other.joints_camera, pose.joints_camera @ R.T, atol=2e-3)
+        np.testing.assert_allclose(other.rotations_camera, R @ pose.rotations_camera, atol=2e-2)
+        np.testing.assert_allclose(
+            rigid.apply(other.T_world_camera, other.joints_camera),
+            rigid.apply(pose.T_world_camera, pose.joints_camera), atol=2e-3,
+        )  # fmt: skip
+
+
+def test_another_lens_of_the_same_place_sees_the_same(load):
+    focal = 2 * 128 / np.radians(100.0)
+    fine = KannalaBrandt(size=(512, 512), centre=(255.5, 255.5), focal=(focal,) * 2, k=(0,) * 4, max_angle=np.radians(100))
+    clip = [dataclasses.replace(f, images=(np.repeat(np.repeat(f.images[0], 2, 0), 2, 1),)) for f in frames(3)]
+    _, others = play(load(Rig((RigCamera("fine", fine),))), clip)
+    _, poses = play(load(canonical_rig()), frames(3))
+    for pose, other in zip(poses, others):
+        np.testing.assert_allclose(other.joints_camera, pose.joints_camera, atol=3e-3)
+
+
+def test_head_pose_places_the_camera_in_the_world(load):
+    rig, clip = canonical_rig(), frames(2, head=True)
+    _, poses = play(load(rig), clip)
+    np.testing.assert_allclose(poses[1].T_world_camera, clip[1].T_world_head @ rig.cameras[0].T_head_camera)
+    assert play(load(rig), frames(1))[1][0].T_world_camera is None
+
+
+def test_gravity_of_an_imu_is_that_of_the_head_pose(load):
+    """At rest both say the same, so the poses agree; without extrinsics neither is believed."""
+    tilt = Rotation.from_euler("xyz", [0.3, -0.4, 1.0]).as_matrix()
+    still = dataclasses.replace(frames(1)[0], T_world_head=rigid.transform(tilt, np.zeros(3)))
+    imu = ImuSample(np.zeros(3), tilt.T @ [0.0, 0.0, 9.81])
+    by_imu = dataclasses.replace(still, T_world_head=None, imu=imu)
+    neither = dataclasses.replace(still, T_world_head=None)
+    known, unknown = load(canonical_rig()), load(canonical_rig(head_known=False))
+    pose, other, plain = (play(known, [frame])[1][0].joints_camera for frame in (still, by_imu, neither))
+    np.testing.assert_allclose(pose, other, atol=1e-5)
+    assert np.abs(pose - plain).max() > 1e-3
+    for frame in (still, by_imu):
+        np.testing.assert_allclose(play(unknown, [frame])[1][0].joints_camera, plain, atol=1e-6)
+
+
+def test_a_rig_with_more_cameras_than_the_network_uses_the_first(load, weights):
+    rig = canonical_rig(2)
+    clip = frames(3, rig)
+    stereo = load(rig)
+    mono = load(rig, **{"network.checkpoint": str(weights / "1.safetensors")})
+    assert stereo.warnings == () and "the rig's other 1 are not used" in mono.warnings[0]
+    alone = [dataclasses.replace(frame, images=frame.images[:1]) for frame in clip]
+    for pose, other in zip(play(mono, clip)[1], play(load(canonical_rig()), alone)[1]):
+        assert_same(pose, other)
+    with pytest.raises(ValueError, match="expected a rig of 2 cameras, got 1"):
+        load(canonical_rig(), **{"network.checkpoint": str(weights / "2.safetensors")})
+
+
+def test_images_of_another_size_or_number_are_refused(load):
+    loaded = load(canonical_rig())
+    with pytest.raises(ValueError, match="camera 'camera0': expected 256x256 images as in its calibration, got 128x256"):
+        loaded.step(loaded.init_state(), Frame(1, (np.zeros((256, 128, 3), np.uint8),)))
+    with pytest.raises(ValueError, match="expected 1 images, got 2"):
+        loaded.step(loaded.init_state(), Frame(1, (np.zeros((256, 256), np.uint8),) * 2))
+
+
+def test_another_rig_takes_the_weights_along(load):
+    clip = frames(2)
+    loaded = load(Rig((RigCamera("turned", CANONICAL, R_camera_canonical=mounted_rotation(90)),)))
+    for pose, other in zip(play(loaded.with_rig(canonical_rig()), clip)[1], play(load(canonical_rig()), clip)[1]):
+        assert_same(pose, other)
+
+
+def test_devices_and_weights_that_are_not_there_are_named(load, tmp_path, monkeypatch):
+    rig = canonical_rig()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert load(rig, **{"runtime.device": "auto"}).warnings == (
+        "no GPU: runtime.device is auto, but torch sees no CUDA device; using the CPU",
+    )
+    with pytest.raises(ValueError, match="require_gpu: expected a CUDA device, got none"):
+        load(rig, **{"runtime.device": "auto", "runtime.require_gpu": True})
+    with pytest.raises(ValueError, match="nothing.safetensors: no such file"):
+        load(rig, **{"network.checkpoint": str(tmp_path / "nothing.safetensors")})
+    with pytest.raises(ValueError, match="camera.calibration: expected a calibration file"):
+        pipeline.load(Config())
+    monkeypatch.setattr(checkpoint, "shipped", lambda *_: None)
+    with pytest.raises(ValueError, match="no weights of egoposeformer_v2 for 1 camera"):
+        load(rig, **{"network.checkpoint": ""})
+    untrained = load(rig, **{"network.checkpoint": "", "network.allow_untrained": True})
+    assert not untrained.weights_trained and "random weights" in untrained.warnings[0]
+
+
+def test_half_precision_stays_close(load):
+    clip = frames(4)
+    for pose, other in zip(play(load(canonical_rig()), clip)[1], play(load(canonical_rig(), **{"runtime.precision": "bf16"}), clip)[1]):
+        np.testing.assert_allclose(other.joints_camera, pose.joints_camera, atol=0.03)
+        assert other.joints_camera.dtype == np.float32
+
+
+def test_the_frustum_is_the_edge_of_the_image():
+    model = KannalaBrandt(size=(640, 480), centre=(320, 240), focal=(180, 180), k=(0, 0, 0, 0), max_angle=1.7)
+    outline = pipeline._outline(RigCamera("camera", model))
+    np.testing.assert_allclose(np.linalg.norm(outline, axis=-1), 1.0, atol=1e-6)
+    inward = torch.from_numpy(outline + 1e-3 * np.array([0, 0, 1.0]))  # float32 rays may round to just outside
+    pixels, valid = model.project(inward)
+    assert bool(valid.all())
+    margin = np.minimum(pixels + 0.5, torch.tensor([639.5, 479.5]) - pixels).amin(-1)
+    angle = np.arccos(outline[:, 2])
+    assert bool(((margin.numpy() < 3) | (angle > 1.69)).all())
