@@ -208,25 +208,32 @@ def load(config: Config, rig: Rig | None = None) -> Pipeline:
         if not config.camera.calibration:
             raise ValueError("camera.calibration: expected a calibration file, or a rig from CameraInfo, got neither")
         rig = load_rig(config.camera.calibration)
-    warnings: list[str] = []
-    device = _select_device(config.runtime, warnings)
-    network, path = _load_network(config, len(rig.cameras), warnings)
-    fold_batch_norms(network.encoder.backbone)
-    # Only the encoder leaves fp32: it is nearly all of the cost, and geometry wants the precision.
-    network.to(device).encoder.to(_select_dtype(config.runtime, device), memory_format=torch.channels_last)
-    if config.runtime.threads and device.type == "cpu":
-        torch.set_num_threads(config.runtime.threads)
+    network, path, warnings = _load_network(config, len(rig.cameras))
+    device, device_warnings = place(network, config.runtime)
+    warnings += device_warnings
     for warning in warnings:
         log.warning(warning)
     return Pipeline(
-        network.requires_grad_(False),
+        network,
         config.network.name,
         rig,
         config.window,
         checkpoint=path,
         device=device,
-        warnings=tuple(warnings),
+        warnings=warnings,
     )
+
+
+def place(network: nn.Module, runtime: RuntimeConfig) -> tuple[torch.device, tuple[str, ...]]:
+    """Make a network in evaluation mode ready to run, in place; return its device and what the user should know."""
+    device, warnings = _select_device(runtime)
+    network.requires_grad_(False)
+    fold_batch_norms(network.encoder.backbone)
+    # Only the encoder leaves fp32: it is nearly all of the cost, and geometry wants the precision.
+    network.to(device).encoder.to(_select_dtype(runtime, device), memory_format=torch.channels_last)
+    if runtime.threads and device.type == "cpu":
+        torch.set_num_threads(runtime.threads)
+    return device, warnings
 
 
 def load_rig(path: str) -> Rig:
@@ -255,10 +262,10 @@ def projection(camera: RigCamera) -> Callable[[np.ndarray], tuple[np.ndarray, np
     return project
 
 
-def _select_device(runtime: RuntimeConfig, warnings: list[str]) -> torch.device:
+def _select_device(runtime: RuntimeConfig) -> tuple[torch.device, tuple[str, ...]]:
     available = torch.cuda.is_available()
     if runtime.device == "auto" and available:
-        return torch.device("cuda")
+        return torch.device("cuda"), ()
     if runtime.device.startswith("cuda") and available:
         device = torch.device(runtime.device)
         if device.index is not None and device.index >= torch.cuda.device_count():
@@ -266,12 +273,13 @@ def _select_device(runtime: RuntimeConfig, warnings: list[str]) -> torch.device:
                 f"runtime.device: expected a number below the {torch.cuda.device_count()} CUDA devices, "
                 f"got {runtime.device}"
             )
-        return device
+        return device, ()
     if runtime.require_gpu:
         raise ValueError("runtime.require_gpu: expected a CUDA device, got none (torch sees no GPU)")
-    if runtime.device != "cpu":
-        warnings.append(f"no GPU: runtime.device is {runtime.device}, but torch sees no CUDA device; using the CPU")
-    return torch.device("cpu")
+    if runtime.device == "cpu":
+        return torch.device("cpu"), ()
+    warning = f"no GPU: runtime.device is {runtime.device}, but torch sees no CUDA device; using the CPU"
+    return torch.device("cpu"), (warning,)
 
 
 def _select_dtype(runtime: RuntimeConfig, device: torch.device) -> torch.dtype:
@@ -280,8 +288,11 @@ def _select_dtype(runtime: RuntimeConfig, device: torch.device) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[runtime.precision]
 
 
-def _load_network(config: Config, cameras: int, warnings: list[str]) -> tuple[nn.Module, str]:
-    """Return the network and the file of its weights, empty for random ones; one with fewer views than the rig leaves the last cameras out."""
+def _load_network(config: Config, cameras: int) -> tuple[nn.Module, str, tuple[str, ...]]:
+    """Return the network, the file of its weights (empty for random ones), and what the user should know.
+
+    A network with fewer views than the rig leaves the last cameras out.
+    """
     name = config.network.name
     path = config.network.checkpoint or next(
         (path for views in range(cameras, 0, -1) if (path := checkpoint.shipped(name, views))), None
@@ -292,16 +303,16 @@ def _load_network(config: Config, cameras: int, warnings: list[str]) -> tuple[nn
                 f"network.checkpoint: no weights of {name} for {cameras} camera(s) ship with this package; give a "
                 "file, or set network.allow_untrained to run with random weights"
             )
-        warnings.append(f"{name} runs with random weights: its poses mean nothing")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return build(name, {"views": cameras}).eval(), ""
+            network = build(name, {"views": cameras}).eval()
+        return network, "", (f"{name} runs with random weights: its poses mean nothing",)
     network, _ = checkpoint.load(path, expected=name)
     if network.views > cameras:
         raise ValueError(f"checkpoint {path}: expected a rig of {network.views} cameras, got {cameras}")
-    if network.views < cameras:
-        warnings.append(f"{path} takes {network.views} view(s): the rig's other {cameras - network.views} are not used")
-    return network, str(path)
+    unused = cameras - network.views
+    warning = f"{path} takes {network.views} view(s): the rig's other {unused} are not used"
+    return network, str(path), (warning,) if unused else ()
 
 
 def _outline(camera: RigCamera) -> np.ndarray:

@@ -235,6 +235,6 @@ def test_the_frustum_is_the_edge_of_the_image():
     inward = torch.from_numpy(outline + 1e-3 * np.array([0, 0, 1.0]))  # float32 rays may round to just outside
     pixels, valid = model.project(inward)
     assert bool(valid.all())
-    margin = np.minimum(pixels + 0.5, torch.tensor([639.5, 479.5]) - pixels).amin(-1)
+    margin = torch.minimum(pixels + 0.5, torch.tensor([639.5, 479.5]) - pixels).amin(-1)
     angle = np.arccos(outline[:, 2])
     assert bool(((margin.numpy() < 3) | (angle > 1.69)).all())

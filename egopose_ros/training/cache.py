@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.geometry import rigid
+from egopose_ros.synth.splits import VERSION
 from egopose_ros.training.config import DataConfig
 
 JPEG_QUALITY = 95
@@ -120,7 +121,7 @@ def render(seed: int, data: DataConfig, split: str) -> CachedClip:
 def directory(root: Path, split: str, data: DataConfig) -> Path:
     """Return the folder of a split's clips; its name holds what the clips depend on."""
     rates = "-".join(data.rates_hz)
-    return root / f"{split}_v{data.views}_t{data.clip_frames}_{rates}hz_s{data.seed}"
+    return root / f"world{VERSION}_{split}_v{data.views}_t{data.clip_frames}_{rates}hz_s{data.seed}"
 
 
 def build(root: Path, split: str, data: DataConfig, clips: int, workers: int) -> Iterator[int]:

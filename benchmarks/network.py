@@ -1,0 +1,131 @@
+"""Frames a second of `Pipeline.step` on this machine: each backbone and number of views, streaming and all anew.
+
+    python benchmarks/network.py --json network.json
+
+Weights are random: they do not change the cost. Variants take turns, so that a machine that is busy for a while is slow
+for all of them; a time is the median of its turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.camera.rig import Rig, RigCamera
+from egopose_ros.config import Config, replace
+from egopose_ros.networks.table import build
+from egopose_ros.pipeline import Pipeline, place
+from egopose_ros.structs import Frame
+
+BACKBONES = ("mobilenetv4_s", "resnet18")
+PERIOD_NS = 33_333_333
+
+
+class Stream:
+    """A pipeline that is fed noise."""
+
+    def __init__(self, backbone: str, views: int, precision: str, threads: int):
+        cameras = (RigCamera(f"camera{view}", CANONICAL) for view in range(views))
+        settings = replace(Config(), {"runtime.precision": precision, "runtime.threads": threads})
+        network = build("egoposeformer_v2", {"backbone": backbone, "views": views}).eval()
+        self.parameters = sum(parameter.numel() for parameter in network.parameters())
+        device, warnings = place(network, settings.runtime)
+        self.pipeline = Pipeline(
+            network, "egoposeformer_v2", Rig(tuple(cameras)), settings.window, checkpoint="", device=device,
+            warnings=warnings,
+        )  # fmt: skip
+        rng = np.random.default_rng(0)
+        self.images = [
+            tuple(rng.integers(0, 256, (*CANONICAL.size, 3), np.uint8) for _ in range(views)) for _ in range(8)
+        ]
+        self.state = self.pipeline.init_state()
+        self.count = 0
+
+    def step(self) -> None:
+        """Take one frame."""
+        self.count += 1
+        frame = Frame(self.count * PERIOD_NS, self.images[self.count % len(self.images)])
+        self.state, _ = self.pipeline.step(self.state, frame)
+
+    def window(self) -> None:
+        """Take a whole window at once from nothing, which is what a network without a cache does for every frame."""
+        state = self.pipeline.init_state()
+        for index in range(self.pipeline.window):
+            frame = Frame((index + 1) * PERIOD_NS, self.images[index % len(self.images)])
+            if index == self.pipeline.window - 1:
+                self.pipeline.step(state, frame)
+            else:
+                state = self.pipeline.observe(state, frame)
+
+
+def seconds(call, repeats: int) -> float:
+    """Return the time of one call."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default %(default)s")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each variant (default 7)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as one JSON object")
+    arguments = parser.parse_args()
+    streams = {
+        (backbone, views, precision): Stream(backbone, views, precision, arguments.threads)
+        for backbone in BACKBONES
+        for views in (1, 2)
+        for precision in ("fp32", "bf16")
+    }
+    times: dict[tuple, list[float]] = {key: [] for key in streams}
+    windows: dict[tuple, list[float]] = {key: [] for key in streams}
+    old: dict[tuple, list[float]] = {key: [] for key in streams}
+    for stream in streams.values():
+        for _ in range(20):
+            stream.step()
+    for _ in range(arguments.rounds):
+        for key, stream in streams.items():
+            times[key].append(seconds(stream.step, 15))
+            windows[key].append(seconds(stream.window, 1))
+    for stream in streams.values():
+        while stream.count < 1000:
+            stream.step()
+    for _ in range(arguments.rounds):
+        for key, stream in streams.items():
+            old[key].append(seconds(stream.step, 15))
+
+    base = statistics.median(times["mobilenetv4_s", 1, "fp32"])
+    rows = []
+    for key, stream in streams.items():
+        step = statistics.median(times[key])
+        rows.append(
+            {
+                "backbone": key[0], "views": key[1], "precision": key[2], "parameters": stream.parameters,
+                "ms": 1e3 * step, "frames_per_s": 1 / step, "ratio": step / base,
+                "whole_window_ms": 1e3 * statistics.median(windows[key]),
+                "ms_after_1000_frames": 1e3 * statistics.median(old[key]),
+            }
+        )  # fmt: skip
+    print(f"{arguments.threads} thread(s), torch {torch.__version__}, device {stream.pipeline.device}")
+    print("backbone       views  type  params   ms/frame  frames/s  ratio  window anew  after 1000 frames")
+    for row in rows:
+        print(
+            f"{row['backbone']:14s} {row['views']:5d}  {row['precision']}  {row['parameters'] / 1e6:5.1f}M  {row['ms']:8.1f}"
+            f"  {row['frames_per_s']:8.1f}  {row['ratio']:5.2f}  {row['whole_window_ms']:8.0f} ms"
+            f"  {row['ms_after_1000_frames']:11.1f} ms"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"threads": arguments.threads, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
