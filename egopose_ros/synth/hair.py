@@ -35,7 +35,7 @@ def draw_strands(draw: Draw, body: Body) -> Strands:
     bulk = draw.uniform(0.0, 0.03)
     vertices, normals, faces, weights = [], [], [], []
     head, chest = (body.asset.bone(name) for name in ("head", "spine3"))
-    eyes = body.landmarks[0]
+    eyes = body.landmarks[0].cpu()
     width_of_head = float(body.vertices[body.asset.paint[:, 2] > 0.5, 1].abs().max())
     for side in (-1.0, 1.0):
         for k in range(count):

@@ -11,12 +11,15 @@ from torch import Tensor
 from egopose_ros.synth.materials import Draw
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
-_QUANTISATION = (
+_LUMA_STEPS = (
     (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
     (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
     (49, 64, 78, 87, 103, 121, 120, 101), (72, 92, 95, 98, 112, 100, 103, 99),
 )  # fmt: skip
-"""Table K.1 of the JPEG standard (ITU-T T.81)"""
+_CHROMA_STEPS = (
+    (17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56, 99), (47, 66, 99, 99),
+)  # fmt: skip
+"""Tables K.1 and K.2 of the JPEG standard (ITU-T T.81); the rest of K.2 is 99"""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Sensor:
     """How one camera makes bytes of light."""
 
     brightness: float
-    """display value that the middle of the picture is exposed to"""
+    """display value that the middle of the picture is exposed to, 0 for no automatic exposure"""
     adapts_s: float
     """time constant of the automatic exposure"""
     gains: tuple[float, float, float]
@@ -46,6 +49,13 @@ class Sensor:
     """0 for none"""
     dirt: tuple[tuple[float, float, float, float], ...]
     """smudges on the lens: x, y, radius (of the picture's width), strength"""
+
+
+IDEAL = Sensor(
+    brightness=0.0, adapts_s=1.0, gains=(1.0, 1.0, 1.0), mono=False, saturation=1.0, contrast=1.0, sigma_px=0.0,
+    shutter=0.0, vignette=0.0, glare=0.0, read_noise=0.0, shot_noise=0.0, black=0.0, jpeg_quality=0, dirt=(),
+)  # fmt: skip
+"""Encodes light for display and does nothing else."""
 
 
 def draw_sensor(draw: Draw) -> Sensor:
@@ -98,10 +108,13 @@ def expose(
     image = grey[..., None] + (0.0 if sensor.mono else sensor.saturation) * (image - grey[..., None])
     image = image * _falloff(sensor, size, image.device) * seen.view(height, width, 1)
     image = image + sensor.glare * image.mean((1, 2), keepdim=True)
-    image = _blur(image, sensor.sigma_px * width / 256.0).permute(0, 3, 1, 2)
-    channels = 1 if sensor.mono else 3
-    noise = torch.randn(count, channels, height, width, generator=generator).to(image.device)
-    image = image + noise * (sensor.read_noise**2 + sensor.shot_noise**2 * image.clamp(min=0)).sqrt()
+    if sensor.sigma_px:
+        image = _blur(image, sensor.sigma_px * width / 256.0)
+    image = image.permute(0, 3, 1, 2)
+    if sensor.read_noise or sensor.shot_noise:
+        shape = (count, 1 if sensor.mono else 3, height, width)
+        noise = torch.randn(shape, generator=generator, device=image.device)
+        image = image + noise * (sensor.read_noise**2 + sensor.shot_noise**2 * image.clamp(min=0)).sqrt()
     image = _tone(sensor, image)
     if sensor.jpeg_quality:
         image = jpeg(image, sensor.jpeg_quality)
@@ -110,6 +123,8 @@ def expose(
 
 def _automatic_exposure(sensor: Sensor, image: Tensor, seen: Tensor, exposure: float | None, fps: float):
     """Scale each frame so that its middle tends to the sensor's brightness."""
+    if not sensor.brightness:
+        return image, exposure
     height, width = image.shape[1:3]
     inner = image[:, height // 6 : -height // 6, width // 6 : -width // 6, 1]
     mean = inner.clamp(max=4.0).sqrt().mean((1, 2)).square().cpu()
@@ -190,7 +205,12 @@ def motion_blur(radiance: Tensor, streak: Tensor, size: tuple[int, int], taps: i
 def jpeg(image: Tensor, quality: int) -> Tensor:
     """Quantise (N, 3, H, W) or (N, 1, H, W) in 0..1 as JPEG does: 8x8 cosine transform, chroma at half size."""
     scale = 5000.0 / quality if quality < 50 else 200.0 - 2.0 * quality
-    table = ((torch.tensor(_QUANTISATION, device=image.device) * scale + 50) / 100).floor().clamp(1, 255)
+    chroma_steps = torch.full((8, 8), 99, device=image.device)
+    chroma_steps[:4, :4] = torch.tensor(_CHROMA_STEPS)
+    table, chroma_table = (
+        ((steps * scale + 50) / 100).floor().clamp(1, 255)
+        for steps in (torch.tensor(_LUMA_STEPS, device=image.device), chroma_steps)
+    )
     if image.shape[1] == 1:
         return (_quantise(image * 255.0 - 128.0, table) + 128.0) / 255.0
     r, g, b = (image * 255.0).unbind(1)
@@ -198,7 +218,7 @@ def jpeg(image: Tensor, quality: int) -> Tensor:
     chroma = torch.stack([0.564 * (b - luma), 0.713 * (r - luma)], 1)
     half = torch.nn.functional.avg_pool2d(chroma, 2, ceil_mode=True)
     luma = _quantise(luma[:, None] - 128.0, table)[:, 0] + 128.0
-    half = _quantise(half, table.clamp(min=1) * 1.6)
+    half = _quantise(half, chroma_table)
     cb, cr = torch.nn.functional.interpolate(half, size=luma.shape[1:], mode="bilinear").unbind(1)
     return torch.stack([luma + 1.402 * cr, luma - 0.344 * cb - 0.714 * cr, luma + 1.773 * cb], 1) / 255.0
 

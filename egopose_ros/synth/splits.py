@@ -40,7 +40,7 @@ def split(name: str) -> Split:
     return SPLITS[name]
 
 
-def generator(name: str, seed: int, purpose: str) -> torch.Generator:
-    """Return the random numbers of one purpose of a recording: the same on every machine, unlike in any other."""
+def generator(name: str, seed: int, purpose: str, device: str = "cpu") -> torch.Generator:
+    """Return the random numbers of one purpose of a recording: unlike in any other, on a CPU the same on any machine."""
     key = f"egopose world {VERSION} {name} {seed} {purpose}".encode()
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7], "big"))
+    return torch.Generator(device).manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7], "big"))

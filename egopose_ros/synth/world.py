@@ -110,13 +110,14 @@ def record(
     device: str = "cpu",
     extras: tuple[str, ...] = (),
     clips: Path | None = None,
+    sensor: Sensor | None = None,
 ) -> Recording:
     """Render a recording; the same arguments give the same bytes on a CPU.
 
     Without a rig, one is drawn and rendered straight into the canonical camera, with a lens circle of its own. With
     one, every camera is rendered through its own model at its own size. `extras` names what is large and left out
     otherwise: part_mask, depth. `clips` is a folder of captured motion, by default the one that EGOPOSE_MOTION_DIR names;
-    recordings with it are others than without, and their names say so.
+    recordings with it are others than without, and their names say so. `sensor` replaces the one that is drawn.
     """
     _check(frames, fps, extras)
     share = split_of(split)
@@ -134,10 +135,10 @@ def record(
     worn = rigs.draw_rig(draw("rig"), views, share.rig_bands) if rig is None else _worn(draw("rig"), rig)
     T_world_head = _head_poses(draw("slip"), body, placed, worn, fps)
     T_head_camera = _camera_poses(draw("shake"), worn, frames)
-    sensor = draw_sensor(draw("sensor"))
+    sensor = draw_sensor(draw("sensor")) if sensor is None else sensor
     pictures = [
         _film(stage, posed, worn, view, T_world_head @ T_head_camera[:, view], placed, sensor,
-              generator(split, seed, f"noise {view}"), fps, extras)
+              generator(split, seed, f"noise {view}", device), fps, extras)
         for view in range(len(worn.rig.cameras))
     ]  # fmt: skip
     return Recording(
