@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
+
+
+def to_ns(stamp: Any) -> int:
+    """Return a builtin_interfaces/Time in nanoseconds."""
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 class Verdict(enum.Enum):
