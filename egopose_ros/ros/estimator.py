@@ -130,6 +130,7 @@ class Estimator(LifecycleNode):
 
     def _activate(self) -> None:
         self._statistics.reset()
+        self._notices.clear()
         self._outputs.latch_skeleton()
         self._session = Session(
             self,

@@ -41,13 +41,11 @@ class HeadPose:
         tree: TfTree | Tf2Buffer | None,
         statistics: Statistics,
         notices: Notices,
-        on_arrival: Callable[[], None],
     ) -> None:
         self._config = config
         self._tree = tree
         self._statistics = statistics
         self._notices = notices
-        self._on_arrival = on_arrival
         self._settings = config().head_pose
         self._ring = PoseRing(self.CAPACITY)
         self._lock = FrameLock()
@@ -114,7 +112,6 @@ class HeadPose:
             self._notices.fault("head pose messages", reason, text)
             return
         self._heard_s = time.monotonic()
-        self._on_arrival()
 
     def _take(self, message: Any) -> tuple[str, str] | None:
         """Keep a pose; otherwise return the reason and what to say."""
@@ -173,13 +170,11 @@ class Imu:
         tree: TfTree | Tf2Buffer | None,
         statistics: Statistics,
         notices: Notices,
-        on_arrival: Callable[[], None],
     ) -> None:
         self._config = config
         self._tree = tree
         self._statistics = statistics
         self._notices = notices
-        self._on_arrival = on_arrival
         self._ring = VectorRing(self.CAPACITY, 6)
         self._heard_s = -np.inf
         self._newest_ns = 0
@@ -244,7 +239,6 @@ class Imu:
         self._ring.push(stamp_ns, np.concatenate([R @ values[:3], R @ values[3:]]))
         self._notices.well("IMU messages")
         self._heard_s = time.monotonic()
-        self._on_arrival()
 
     def _rotation(self, frame: str) -> np.ndarray:
         """Return R_head_imu by TF; the identity, said once, where TF does not know it."""

@@ -8,6 +8,8 @@ from typing import Any, Callable
 
 REPEAT_S = 10.0
 """A state that comes back is said again after this long; states that flap are then said at this pace."""
+LASTING_S = 5.0
+"""A fault that nobody repeats for this long is over."""
 
 
 class Notices:
@@ -16,19 +18,21 @@ class Notices:
     def __init__(self, logger: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
         self._clock = clock
-        self._states: dict[str, str] = {}
+        self._states: dict[str, tuple[str, float]] = {}
         self._said: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
     def fault(self, topic: str, state: str, text: str) -> None:
-        """Warn that a topic has come into a faulty state."""
+        """Warn that a topic has come into a faulty state, or is still in it."""
         with self._lock:
-            changed = self._states.get(topic) != state
-            self._states[topic] = state
-            last = self._said.get((topic, state))
-            if not changed or (last is not None and self._clock() - last < REPEAT_S):
+            now_s = self._clock()
+            before, seen_s = self._states.get(topic, ("", now_s))
+            self._states[topic] = state, now_s
+            last_s = self._said.get((topic, state))
+            goes_on = before == state and now_s - seen_s < LASTING_S
+            if goes_on or (last_s is not None and now_s - last_s < REPEAT_S):
                 return
-            self._said[topic, state] = self._clock()
+            self._said[topic, state] = now_s
         self._logger.warning(f"{topic}: {text}")
 
     def well(self, topic: str) -> None:
@@ -37,8 +41,14 @@ class Notices:
             with self._lock:
                 self._states.pop(topic, None)
 
+    def clear(self) -> None:
+        """Begin anew, without saying anew what was said a moment ago."""
+        with self._lock:
+            self._states.clear()
+
     @property
     def faults(self) -> dict[str, str]:
         """The faulty topics and their states."""
         with self._lock:
-            return dict(self._states)
+            now_s = self._clock()
+            return {topic: state for topic, (state, seen_s) in self._states.items() if now_s - seen_s < LASTING_S}

@@ -75,6 +75,8 @@ class Publishers:
 
     def publish(self, pose: BodyPose, camera_frame: str, global_frame: str, status: PoseStatus) -> None:
         """Publish a pose in the camera frame and, where there is a head pose, in the global one."""
+        if not self._node.context.ok():  # shutting down while an inference was in progress
+            return
         config = self._config()
         globally = pose.T_world_camera is not None and bool(global_frame)
         self._pose.publish(messages.pose_message(pose, camera_frame, status, globally_refined=globally))

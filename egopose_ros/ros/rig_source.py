@@ -5,6 +5,7 @@ The model of a camera is the core's business: `pipeline` makes rigs, this file o
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any, Callable
 
@@ -16,6 +17,7 @@ from egopose_ros.geometry import rigid
 from egopose_ros.ros.cameras import Cameras
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.tf_tree import Tf2Buffer, TfTree
+from egopose_ros.ros.topics import SILENCE_S
 from egopose_ros.window.ring import Lookup
 
 
@@ -40,6 +42,7 @@ class RigSource:
         self._make = rig_from_camera_info
         self._infos: list[CameraInfo] | None = None
         self._given = False
+        self._begin_s = time.monotonic()
         self._placed = tree is None or (rig is not None and rig.head_known)
 
     def poll(self) -> Any:
@@ -59,7 +62,8 @@ class RigSource:
         topics = [topic.name for topic in self._cameras.info_topics]
         if len(infos) < len(self._cameras.infos):
             missing = [name for name, info in zip(topics, self._cameras.infos) if info is None]
-            if self._rig is None and any(topic.publishers for topic in self._cameras.topics):
+            images_come = any(topic.publishers for topic in self._cameras.topics)
+            if self._rig is None and images_come and time.monotonic() - self._begin_s > SILENCE_S:
                 text = f"images come, but no CameraInfo on {', '.join(missing)}; or name a camera.calibration file"
                 self._notices.fault("calibration", "missing", text)
             return

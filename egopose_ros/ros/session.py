@@ -51,7 +51,7 @@ class Session:
             or (not from_file and len(settings.camera.topics) > 1)
         )
         self._tree = listen(node, settings.tf.prefix, self._refuse_transform) if needs_tf else None
-        inputs = (config, self._tree, statistics, notices, self._nudge)
+        inputs = (config, self._tree, statistics, notices)
         self.head_pose, self.imu = HeadPose(node, *inputs), Imu(node, *inputs)
         self.cameras = Cameras(node, config, statistics, notices, self._deliver, self._rewind)
         self._rigs = RigSource(
@@ -91,9 +91,6 @@ class Session:
 
     def _deliver(self, capture: Capture) -> None:
         self._worker.put(capture)
-
-    def _nudge(self) -> None:
-        self._worker.nudge()
 
     def _must_wait_s(self, capture: Capture) -> float:
         """Return how long a capture may still wait for the head pose and IMU reading at its stamp."""

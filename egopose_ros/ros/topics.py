@@ -54,6 +54,7 @@ class Topic:
     def poll(self) -> None:
         """Look at who publishes; call it a few times a second."""
         self.publishers = 0
+        others = []
         for name, kind in self._candidates:
             wanted = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
             publishers = self._node.get_publishers_info_by_topic(name)
@@ -63,8 +64,9 @@ class Topic:
                 profile = qos.matching(fitting, self._depth)
                 self._subscribe((name, kind, profile.reliability, profile.durability), profile)
                 break
-            if publishers:
-                self._notices.fault(name, "type", f"expected {wanted}, got {publishers[0].topic_type}")
+            others += [f"expected {wanted} on {name}, got {publisher.topic_type}" for publisher in publishers]
+        if others and not self.publishers:
+            self._notices.fault(self.name, "type", "; ".join(others))
         self._report()
 
     def _subscribe(self, choice: tuple[str, type, Any, Any], profile: QoSProfile) -> None:

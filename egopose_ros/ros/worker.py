@@ -8,6 +8,9 @@ from typing import Callable
 
 from egopose_ros.ros.cameras import Capture
 
+LOOK_S = 0.002
+"""how often a waiting capture is looked at: TF and topics alike tell nobody when they have news"""
+
 
 class Worker:
     """Hands captures on in the order of their stamps, the newest last, as many as have come meanwhile."""
@@ -51,12 +54,6 @@ class Worker:
         if dropped:
             self._on_drop(dropped)
 
-    def nudge(self) -> None:
-        """Look again at what waits: a head pose has come."""
-        if self._pending:
-            with self._changed:
-                self._changed.notify()
-
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -75,8 +72,8 @@ class Worker:
         return []
 
     def _patience_s(self) -> float | None:
-        """Return how long until a waiting capture goes without; None when nothing waits."""
-        return min((self._must_wait_s(capture) for capture in self._pending), default=None)
+        """Return how long until another look at what waits; None when nothing waits."""
+        return min((min(self._must_wait_s(capture), LOOK_S) for capture in self._pending), default=None)
 
 
 def remaining_s(arrival_s: float, wait_s: float) -> float:

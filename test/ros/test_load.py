@@ -197,7 +197,6 @@ def test_the_worker_takes_what_is_ready_and_drops_what_an_epoch_leaves_behind() 
     assert taken == [captures[:2]], "what comes before a ready one goes with it, what comes after stays"
     worker.put(captures[3])
     ready.add(4)
-    worker.nudge()
     wait(lambda: len(taken) == 2, "the new epoch")
     assert taken[1] == [captures[3]] and dropped == [1]
     worker.stop()
