@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
-from nav_msgs.msg import Odometry
-from sensor_msgs.msg import Imu
+from typing import Protocol
 
 from egopose_ros.config import Leaf
-from egopose_ros.ros.bag_source import BagError, BagSource
+from egopose_ros.ros.bag_reader import BagError
 
 CALIBRATION = "calibration.yaml"
 """Kept in a bag's folder: what CameraInfo cannot express."""
 HEAD_POSE, IMU = "/head_pose", "/imu"
 """Topics of our own bags."""
 
-_HEAD_POSES = {PoseStamped: "pose", PoseWithCovarianceStamped: "pose_with_covariance", Odometry: "odometry"}
+HEAD_POSES = {
+    "geometry_msgs/msg/PoseStamped": "pose",
+    "geometry_msgs/msg/PoseWithCovarianceStamped": "pose_with_covariance",
+    "nav_msgs/msg/Odometry": "odometry",
+}
+"""type -> value of head_pose.source"""
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+IMU_TYPE = "sensor_msgs/msg/Imu"
 
 
-def estimator_settings(bag: BagSource, topics: tuple[str, ...] = ()) -> dict[str, Leaf]:
+class Contents(Protocol):
+    """An open bag, as far as its settings go."""
+
+    path: Path
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """topic -> type"""
+        ...
+
+
+def estimator_settings(bag: Contents, topics: tuple[str, ...] = ()) -> dict[str, Leaf]:
     """Return leaves of `Config` for a bag: its cameras, and calibration, head pose and IMU where it has them.
 
     `topics` names the image topics where the bag has more than one rig. BagError where they are not there or unclear.
     """
     calibration = (bag.path if bag.path.is_dir() else bag.path.parent) / CALIBRATION
-    kinds = {track.topic: track.message_type for track in bag.tracks}
+    kinds = bag.kinds
     settings: dict[str, Leaf] = {"camera.topics": _cameras(bag, topics)}
     if calibration.is_file():
         settings["camera.calibration"] = str(calibration)
-    if kinds.get(HEAD_POSE) in _HEAD_POSES:
-        settings.update({"head_pose.source": _HEAD_POSES[kinds[HEAD_POSE]], "head_pose.topic": HEAD_POSE})
-    if kinds.get(IMU) is Imu:
+    if kinds.get(HEAD_POSE) in HEAD_POSES:
+        settings.update({"head_pose.source": HEAD_POSES[kinds[HEAD_POSE]], "head_pose.topic": HEAD_POSE})
+    if kinds.get(IMU) == IMU_TYPE:
         settings.update({"imu.enabled": True, "imu.topic": IMU})
     return settings
 
 
-def _cameras(bag: BagSource, topics: tuple[str, ...]) -> tuple[str, ...]:
+def _cameras(bag: Contents, topics: tuple[str, ...]) -> tuple[str, ...]:
     # A topic and its compressed twin are one camera.
-    there = sorted({track.topic.removesuffix("/compressed") for track in bag.tracks if track.is_image})
+    there = sorted({topic.removesuffix("/compressed") for topic, kind in bag.kinds.items() if kind in IMAGE_TYPES})
     listed = ", ".join(there) or "none"
     if topics:
         missing = [topic for topic in topics if topic.removesuffix("/compressed") not in there]

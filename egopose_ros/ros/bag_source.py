@@ -20,6 +20,8 @@ from rosbags.interfaces import (
 from rosbags.typesys import Stores, get_typestore
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from egopose_ros.ros.bag_reader import BagError
+
 _BASE_TYPES = {"float32": "float", "float64": "double", "bool": "boolean", "byte": "octet", "char": "uint8"}
 _BOUND = re.compile(r", \d+(?=>)|<\d+>")
 _IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -28,15 +30,13 @@ _DEFAULT_DEPTH = 10
 _LATCHED_DEPTH = 100
 
 
-class BagError(ValueError):
-    """A bag that cannot be read: says which, what was expected and what came."""
-
-
 @dataclass(frozen=True)
 class Track:
     """One topic of a bag whose messages can be published."""
 
     topic: str
+    kind: str
+    """package/msg/Name"""
     message_type: type
     qos: QoSProfile
     latched: bool
@@ -96,6 +96,11 @@ class BagSource:
 
     def close(self) -> None:
         self._reader.close()
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Type of each track's topic, as package/msg/Name."""
+        return {track.topic: track.kind for track in self.tracks}
 
     @property
     def start_ns(self) -> int:
@@ -202,7 +207,8 @@ def _track(topic: str, connections: list[Connection]) -> Track:
     count = sum(connection.msgcount for connection in connections)
     qos, latched = _offered(connections, count)
     kind = connections[0].msgtype
-    return Track(topic, message_type, qos, latched, kind in _IMAGE_TYPES, kind == "sensor_msgs/msg/CameraInfo", count)
+    is_camera_info = kind == "sensor_msgs/msg/CameraInfo"
+    return Track(topic, kind, message_type, qos, latched, kind in _IMAGE_TYPES, is_camera_info, count)
 
 
 def _offered(connections: list[Connection], count: int) -> tuple[QoSProfile, bool]:
