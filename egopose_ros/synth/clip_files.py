@@ -1,6 +1,6 @@
 """Recordings as folders that any program reads: JPEG images, a calibration, and `truth.npz`.
 
-    NAME/images/VIEW/000000.jpg ...   NAME/calibration.yaml   NAME/truth.npz
+NAME/images/VIEW/000000.jpg ...   NAME/calibration.yaml   NAME/truth.npz
 """
 
 from __future__ import annotations

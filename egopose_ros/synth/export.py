@@ -39,7 +39,9 @@ class SynthConfig:
     count: int = option(1, "Recordings.", minimum=1)
     seconds: float = option(10.0, "Length of each recording.", minimum=0.1, maximum=600.0, unit="s")
     fps: float = option(30.0, "Frame rate.", minimum=1.0, maximum=240.0, unit="Hz")
-    views: int = option(1, "Cameras of the drawn rigs, in the canonical camera, where no rig is given.", minimum=1, maximum=2)
+    views: int = option(
+        1, "Cameras of the drawn rigs, in the canonical camera, where no rig is given.", minimum=1, maximum=2
+    )
     rig: str = option("", "Calibration file of the rig to film with, at its own size. Empty: rigs drawn by seed.")
     format: str = option("bag", "bag: rosbag (mcap). clip: JPEG images and truth.npz.", choices=tuple(_WRITERS))
     clips: str = option("", "Folder of .bvh and .glb motion. Empty: EGOPOSE_MOTION_DIR, or procedural motion only.")
@@ -129,13 +131,17 @@ def _replace(path: Path, document: dict[str, Any]) -> None:
 def _entry_of(path: Path) -> dict[str, Any]:
     """Return what a finished recording says of itself; ConfigError where the path is something else."""
     if not (path / ENTRY).is_file():
-        raise ConfigError(f"{path}: expected a recording with {ENTRY} or nothing there, got something else; move it away")
+        raise ConfigError(
+            f"{path}: expected a recording with {ENTRY} or nothing there, got something else; move it away"
+        )
     return json.loads((path / ENTRY).read_text(encoding="utf-8"))
 
 
 def _open_manifest(config: SynthConfig, folder: Path) -> dict[str, Any]:
     """Return the folder's manifest, or a new one."""
-    settings = {name: value for name, value in asdict(config).items() if name not in ("split", "seed", "count", "device")}
+    settings = {
+        name: value for name, value in asdict(config).items() if name not in ("split", "seed", "count", "device")
+    }
     settings["rig"] = Path(config.rig).read_text(encoding="utf-8") if config.rig else ""
     settings["clips"] = config.clips_folder() is not None
     fresh = {"egopose_synth": 1, "world": splits.VERSION, "settings": settings, "recordings": {}}

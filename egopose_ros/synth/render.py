@@ -137,7 +137,7 @@ class Renderer:
         best = hits.weights.argmax(1)
         part = attire.part[attire.faces[hits.face, best]]
         rays = rays.index_select(0, hits.pixel)
-        point = origin.index_select(0, hits.image) + rays * hits.distance[:, None]
+        point = _of(origin, hits.image) + rays * hits.distance[:, None]
         normal = torch.nn.functional.normalize(hits.interpolate(normals, attire.faces), dim=-1)
         material, uv, cloth = attire.surface(attributes, part)
         cosine = -(rays * normal).sum(-1)
@@ -172,24 +172,26 @@ class Renderer:
         shell_pixel = open_pixels.nonzero()[:, 0]
         image = torch.div(shell_pixel, pixels, rounding_mode="floor")
         rays = all_rays.index_select(0, shell_pixel)
-        origin = T_world_camera[:, :3, 3].index_select(0, image)
-        inverse = 1.0 / torch.where(rays.abs() < 1e-7, 1e-7, rays)
+        origin = _of(T_world_camera[:, :3, 3], image)
+        inverse = rays.reciprocal()  # infinite for rays along a wall, which then lies infinitely far
         exits = torch.maximum((room.low - origin) * inverse, (room.high - origin) * inverse)
         distance, axis = exits.min(-1)
-        in_front = nearest[shell_pixel] < distance
-        first = ~in_front
-        shell = [t[first] for t in (shell_pixel, image, rays, origin, distance, axis)]
-        surfaces = self._shell_surface(*shell)
+        in_front = nearest.index_select(0, shell_pixel) < distance
+        first = (~in_front).nonzero()[:, 0]
+        shell = [t.index_select(0, first) for t in (shell_pixel, image, rays, distance, axis)]
+        surfaces = self._shell_surface(*shell, T_world_camera[:, :3, 3])
         # A primitive that sticks through a wall is cut off there.
         kept = nearest.new_zeros(count * pixels, dtype=torch.bool)
         kept[shell_pixel[in_front]] = True
-        kept = kept[hits.pixel]
-        pixel, index, point, normal = hits.pixel[kept], hits.primitive[kept], hits.point[kept], hits.normal[kept]
+        kept = kept.index_select(0, hits.pixel).nonzero()[:, 0]
+        pixel, index, point, normal, distance = (
+            t.index_select(0, kept) for t in (hits.pixel, hits.primitive, hits.point, hits.normal, hits.distance)
+        )
         image = torch.div(pixel, pixels, rounding_mode="floor")
-        own, distance = primitives.R_world_own[image, index], hits.distance[kept]
+        own = primitives.R_world_own[image, index]
         rays = all_rays.index_select(0, pixel)
         world_normal = (own * normal[:, None]).sum(-1)
-        where = T_world_camera[:, :3, 3].index_select(0, image) + rays * distance[:, None]
+        where = _of(T_world_camera[:, :3, 3], image) + rays * distance[:, None]
         uv = _flat_uv(point, normal)
         footprint = self._footprint(distance, (rays * world_normal).sum(-1))
         albedo, gloss, emission = evaluate(bank, room.materials, primitives.material[index], uv, footprint, self._smooth)
@@ -200,9 +202,9 @@ class Renderer:
             Surface(image, pixel, where, world_normal, distance, where, albedo, gloss, emission, occlusion, False),
         ]
 
-    def _shell_surface(self, pixel, image, rays, origin, distance, axis) -> list[Surface]:
+    def _shell_surface(self, pixel, image, rays, distance, axis, origin: Tensor) -> list[Surface]:
         room = self.stage.room
-        point = origin + rays * distance[:, None]
+        point = _of(origin, image) + rays * distance[:, None]
         sign = torch.gather(rays, 1, axis[:, None])[:, 0] > 0
         side = axis * 2 + sign.long()
         normal = torch.zeros_like(point).scatter_(1, axis[:, None], torch.where(sign, -1.0, 1.0)[:, None])
@@ -240,24 +242,28 @@ class Renderer:
         room = self.stage.room
         light = room.light
         to_light = light.position - s.point
-        distance = to_light.norm(dim=-1, keepdim=True)
-        to_light = to_light / distance
+        distance = to_light.norm(dim=-1)
         # Lamps fall off, softened near by: they are not points.
-        strength = 1.0 if light.is_sun else (2.0 / (distance + 0.5)).square().clamp(max=3.0)
-        facing = (s.normal * to_light).sum(-1, keepdim=True).clamp(min=0)
-        lit = (1.0 - self._shadow(s, light_map))[:, None]
-        up = 0.5 + 0.5 * s.normal[:, 2:]
-        ambient = light.below + up * (light.above - light.below)
-        occlusion = s.occlusion[:, None] * (1.0 - self._cover_at(s, cover)[:, None])
-        fill = (s.normal @ light.fill_direction).clamp(min=0)[:, None] * light.fill_colour
-        received = occlusion * (ambient + fill) + light.colour * (facing * strength * lit)
-        colour = s.albedo * received
-        view = torch.nn.functional.normalize(origin.index_select(0, s.image) - s.point, dim=-1)
-        half = torch.nn.functional.normalize(view + to_light, dim=-1)
-        shine = (s.normal * half).sum(-1, keepdim=True).clamp(min=0) ** 40
-        rim = (1.0 - (s.normal * view).sum(-1, keepdim=True).clamp(0, 1)) ** 4
-        colour = colour + s.gloss[:, None] * (light.colour * (shine * lit * strength) + 0.35 * rim * light.above)
-        return colour + s.emission[:, None] * s.albedo
+        strength = 1.0 if light.is_sun else (2.0 / (distance + 0.5)).square_().clamp_(max=3.0)
+        lit = (1.0 - self._shadow(s, light_map)).mul_(strength)
+        facing = (s.normal * to_light).sum(-1).div_(distance).clamp_(min=0)
+        occlusion = s.occlusion * (1.0 - self._cover_at(s, cover))
+        fill = (s.normal @ light.fill_direction).clamp_(min=0).mul_(occlusion)
+        up = (0.5 * s.normal[:, 2] + 0.5).mul_(occlusion)
+        # Each light's share (M, 4) times its colour (4, 3).
+        shares = torch.stack([facing * lit, fill, up, occlusion - up], -1)
+        received = shares @ torch.stack([light.colour, light.fill_colour, light.above, light.below])
+        colour = s.albedo * received.add_(s.emission[:, None])
+        shiny = (s.gloss > 0).nonzero()[:, 0]
+        if len(shiny):
+            point, normal = s.point.index_select(0, shiny), s.normal.index_select(0, shiny)
+            view = torch.nn.functional.normalize(_of(origin, s.image.index_select(0, shiny)) - point, dim=-1)
+            half = torch.nn.functional.normalize(view + to_light[shiny] / distance[shiny, None], dim=-1)
+            shine = (normal * half).sum(-1).clamp_(min=0).pow_(40).mul_(lit.index_select(0, shiny))
+            rim = (1.0 - (normal * view).sum(-1).clamp_(0, 1)).pow_(4)
+            added = shine[:, None] * light.colour + 0.35 * rim[:, None] * light.above
+            colour.index_add_(0, shiny, s.gloss.index_select(0, shiny)[:, None] * added)
+        return colour
 
     def _light_frame(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return R_world_light (N, 3, 3) of pinholes at the light that look at targets (N, 3), and their distances."""
@@ -312,14 +318,14 @@ class Renderer:
         local = _turn(lifted, R, s.image)
         z = local[:, 2].clamp(min=0.05)
         focal = 0.5 * _SHADOW_SIZE / math.tan(0.5)
-        xy = local[:, :2] / (z * squeeze.index_select(0, s.image))[:, None] * focal + 0.5 * (_SHADOW_SIZE - 1)
+        xy = local[:, :2] * (focal / (z * _of(squeeze, s.image)))[:, None] + 0.5 * (_SHADOW_SIZE - 1)
         bias = 0.03 if s.is_body else 0.02
         base = s.image * (_SHADOW_SIZE * _SHADOW_SIZE)
         body = _blocked(xy, z - bias, depth, base, _SHADOW_SIZE, light.softness)
         R_room, focal, room_depth = self._room_shadow
         local = lifted @ R_room
         z = local[:, 2].clamp(min=0.05)
-        xy = local[:, :2] / z[:, None] * focal + 0.5 * (_ROOM_SHADOW_SIZE - 1)
+        xy = local[:, :2] * (focal / z)[:, None] + 0.5 * (_ROOM_SHADOW_SIZE - 1)
         inside = local[:, 2] > 0.05
         other = _blocked(xy, z - 0.04, room_depth, 0, _ROOM_SHADOW_SIZE, light.softness) * inside
         return torch.maximum(body, other)
@@ -345,7 +351,7 @@ class Renderer:
         if s.is_body:
             return torch.zeros_like(s.distance)
         cells = grid.shape[-1]
-        xy = (s.point[:, :2] - origin.index_select(0, s.image)) / size - 0.5
+        xy = (s.point[:, :2] - _of(origin, s.image)) / size - 0.5
         low = xy.floor()
         f = xy - low
         low = low.long()
@@ -358,7 +364,7 @@ class Renderer:
         return (top + f[:, 1] * (bottom - top)) * inside * near_floor
 
     def _flow(self, s: Surface, previous_T_world_camera: Tensor, pixels: int) -> Tensor:
-        origin = previous_T_world_camera[:, :3, 3].index_select(0, s.image)
+        origin = _of(previous_T_world_camera[:, :3, 3], s.image)
         local = _turn(s.previous - origin, previous_T_world_camera[:, :3, :3], s.image)
         before = self.view.pixels(local)
         index = s.pixel - s.image * pixels
@@ -371,6 +377,11 @@ def _clear_border(depth: Tensor) -> None:
     """Empty the outermost pixels of shadow maps (N, S, S) in place."""
     depth[:, [0, -1]] = _FAR
     depth[:, :, [0, -1]] = _FAR
+
+
+def _of(values: Tensor, image: Tensor) -> Tensor:
+    """Return the rows of `values` (N, ...) that belong to each image (M,); a single one is left to broadcast."""
+    return values if len(values) == 1 else values.index_select(0, image)
 
 
 def _turn(vectors: Tensor, R: Tensor, image: Tensor) -> Tensor:
