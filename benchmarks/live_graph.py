@@ -42,14 +42,27 @@ def isolate() -> None:
 
 
 class Child:
-    """A Python process that is stopped by SIGINT."""
+    """A Python process that is stopped by SIGINT. A context manager."""
 
     def __init__(self, *command: str) -> None:
         self.process = subprocess.Popen([sys.executable, *command], env=os.environ.copy(), start_new_session=True)
 
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> int:
-        self.process.send_signal(signal.SIGINT)
+        """End it and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
         return self.process.wait(60)
+
+    def check(self) -> None:
+        """RuntimeError where the process has ended by itself."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the process under test ended with status {self.process.returncode}")
 
     def usage(self) -> dict[str, float]:
         """Return resident memory [MB], threads, file handles and processor time [s] so far."""
@@ -135,10 +148,10 @@ class Camera:
     def close(self) -> None:
         self._bench.node.destroy_publisher(self._publisher)
 
-    def warm_up(self, rate_hz: float = 10.0) -> None:
+    def warm_up(self, under_test: Child, rate_hz: float = 10.0) -> None:
         """Publish until the first pose has come, then until the graph is quiet."""
-        self._bench.spin_while(lambda: not self._publisher.get_subscription_count())
         while not self._bench.received:
+            under_test.check()
             self.publish(time.time_ns())
             self._bench.spin(time.monotonic() + 1.0 / rate_hz)
         # Shorter than the gap that would empty the window.

@@ -33,11 +33,10 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="egopose_") as folder:
             report = Path(folder) / "report.json"
-            under_test = live_graph.estimator(RIG, report, arguments.inference_ms)
             camera = Camera(bench, WIDTH, HEIGHT, arguments.encoding)
-            camera.warm_up()
-            camera.run(round(arguments.seconds * RATE_HZ), RATE_HZ)
-            under_test.stop()
+            with live_graph.estimator(RIG, report, arguments.inference_ms) as under_test:
+                camera.warm_up(under_test)
+                camera.run(round(arguments.seconds * RATE_HZ), RATE_HZ)
             entered = set(json.loads(report.read_text())["entered_ns"])
     finally:
         bench.close()

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,12 @@ def main() -> int:
 
 def measure_time(bench: Bench, folder: Path, encoding: str, frames: int) -> dict[str, Any]:
     """Return milliseconds in the estimator and from end to end."""
-    under_test = live_graph.estimator(RIG, folder / "times.json")
     camera = Camera(bench, WIDTH, HEIGHT, encoding)
-    camera.warm_up()
-    before_s = under_test.usage()["cpu_s"]
-    camera.run(frames, RATE_HZ)
-    cpu_s = under_test.usage()["cpu_s"] - before_s
-    under_test.stop()
+    with live_graph.estimator(RIG, folder / "times.json") as under_test:
+        camera.warm_up(under_test)
+        before_s = under_test.usage()["cpu_s"]
+        camera.run(frames, RATE_HZ)
+        cpu_s = under_test.usage()["cpu_s"] - before_s
     camera.close()
     seconds = json.loads((folder / "times.json").read_text())["seconds"]
     inside = live_graph.percentiles_ms(seconds[-len(bench.received) :])
@@ -74,10 +74,10 @@ def measure_loss(bench: Bench, bag: Path, encoding: str, frames: int) -> dict[st
     """Return how many frames of a bag never came to the window, and how many poses came back."""
     write_bag(bag, encoding, frames)
     bench.forget()
-    under_test = live_graph.estimator(RIG, bag / "report.json")
-    player = Child("-m", "egopose_ros.ros.bag_player", str(bag), "--wait-s", "60")
-    bench.spin_while(lambda: player.process.poll() is None, 120.0 + frames / RATE_HZ)
-    under_test.stop()
+    with live_graph.estimator(RIG, bag / "report.json"):
+        with Child("-m", "egopose_ros.ros.bag_player", str(bag), "--wait-s", "60") as player:
+            bench.spin_while(lambda: player.process.poll() is None, 120.0 + frames / RATE_HZ)
+        bench.spin(time.monotonic() + 1.0)
     entered = json.loads((bag / "report.json").read_text())["entered_ns"]
     expected = [START_NS + index * PERIOD_NS for index in range(frames)]
     return {"played": frames, "poses": len(bench.received), "lost": len(set(expected) - set(entered))}

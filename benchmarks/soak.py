@@ -21,7 +21,6 @@ from live_graph import Bench, Camera, Child
 
 SIZE = 256
 RATE_HZ = 30.0
-START_NS = 1_700_000_000_000_000_000
 SAMPLES = 100
 RIG = f"""
 egopose_rig: 1
@@ -58,10 +57,8 @@ def main() -> int:
 def soak_lifecycle(bench: Bench, rig: Path, cycles: int) -> dict[str, Any]:
     settings = {"autostart": "false", "camera.calibration": str(rig), "network.allow_untrained": "true"}
     rules = [argument for name, value in settings.items() for argument in ("-p", f"{name}:={value}")]
-    under_test = Child("-m", "egopose_ros.ros.estimator", "--ros-args", *rules, "--log-level", "error")
     camera = Camera(bench, SIZE, SIZE, "mono8")
     client = bench.node.create_client(ChangeState, "/estimator/change_state")
-    bench.spin_while(lambda: not client.service_is_ready())
 
     def change(transition: int) -> None:
         request = ChangeState.Request()
@@ -78,23 +75,26 @@ def soak_lifecycle(bench: Bench, rig: Path, cycles: int) -> dict[str, Any]:
         while not bench.received:
             camera.publish(time.time_ns())
             bench.spin(time.monotonic() + 0.05)
+            camera.published.clear()
         change(Transition.TRANSITION_DEACTIVATE)
         change(Transition.TRANSITION_CLEANUP)
 
-    row = soak("lifecycle cycles", under_test, cycle, cycles)
+    with Child("-m", "egopose_ros.ros.estimator", "--ros-args", *rules, "--log-level", "error") as under_test:
+        bench.spin_while(lambda: not client.service_is_ready())
+        row = soak("lifecycle cycles", under_test, cycle, cycles)
     camera.close()
     return row
 
 
 def soak_stream(bench: Bench, rig: Path, frames: int) -> dict[str, Any]:
-    under_test = live_graph.estimator(rig)
     camera = Camera(bench, SIZE, SIZE, "mono8")
-    camera.warm_up()
+    # Ahead of the warm-up's stamps: time that went back would begin the window anew.
+    start_ns = time.time_ns() + 60 * 10**9
     lost = 0
 
     def frame(number: int) -> None:
         nonlocal lost
-        stamp_ns = START_NS + round(number / RATE_HZ * 1e9)
+        stamp_ns = start_ns + round(number / RATE_HZ * 1e9)
         bench.forget()
         camera.published.clear()
         camera.publish(stamp_ns)
@@ -103,7 +103,9 @@ def soak_stream(bench: Bench, rig: Path, frames: int) -> dict[str, Any]:
         except TimeoutError:
             lost += 1
 
-    row = soak(f"frames ({frames / RATE_HZ / 3600:g} h)", under_test, frame, frames)
+    with live_graph.estimator(rig) as under_test:
+        camera.warm_up(under_test)
+        row = soak(f"frames ({frames / RATE_HZ / 3600:g} h)", under_test, frame, frames)
     camera.close()
     return {**row, "lost": lost}
 
