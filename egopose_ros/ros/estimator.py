@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from functools import partial
 from typing import Any, Callable
 
 import rclpy
@@ -78,36 +79,31 @@ class Estimator(LifecycleNode):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("configure", self._configure, super().on_configure, state)
+        return self._transition("configure", self._configure, partial(super().on_configure, state))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        result = self._transition("activate", self._check_loaded, super().on_activate, state)
-        if result == TransitionCallbackReturn.SUCCESS:
-            result = self._transition("activate", self._activate, None, state)
-        return result
+        return self._transition("activate", partial(super().on_activate, state), self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("deactivate", self._deactivate, super().on_deactivate, state)
+        return self._transition("deactivate", self._deactivate, partial(super().on_deactivate, state))
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("clean up", self._release, super().on_cleanup, state)
+        return self._transition("clean up", self._release, partial(super().on_cleanup, state))
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("shut down", self._release, super().on_shutdown, state)
+        return self._transition("shut down", self._release, partial(super().on_shutdown, state))
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    def _transition(
-        self, name: str, ours: Callable[[], None], theirs: Callable | None, state: LifecycleState
-    ) -> TransitionCallbackReturn:
+    def _transition(self, name: str, *parts: Callable[[], Any]) -> TransitionCallbackReturn:
         """Run our part and rclpy's; a failure is logged here, because rclpy says nothing of exceptions."""
         try:
-            ours()
-            result = TransitionCallbackReturn.SUCCESS if theirs is None else theirs(state)
+            for part in parts:
+                part()
             self._failure = ""
-            return result
+            return TransitionCallbackReturn.SUCCESS
         except Exception as error:  # the shell: torch, OpenCV and files fail in many ways, and the node must live on
             self._failure = f"{name} failed: {error}" if str(error) else f"{name} failed: {type(error).__name__}"
             self.get_logger().error(self._failure)
@@ -124,9 +120,6 @@ class Estimator(LifecycleNode):
             f"{self._pipeline.network_name} on {self._pipeline.device} in {self._pipeline.precision}, "
             f"window of {self._pipeline.window} frames; cameras on {', '.join(config.camera.topics)}"
         )
-
-    def _check_loaded(self) -> None:
-        assert self._pipeline is not None, "configure comes first"
 
     def _activate(self) -> None:
         self._statistics.reset()

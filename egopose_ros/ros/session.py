@@ -82,12 +82,19 @@ class Session:
     def _poll(self) -> None:
         for source in (self.cameras, self.head_pose, self.imu):
             source.poll()
-        rig = self._rigs.poll()
-        if rig is not None:
-            pipeline = self._pipeline if rig is self._pipeline.rig else self._pipeline.with_rig(rig)
-            self._publishers.set_frustum(pipeline.camera_frustum)
-            self.inference.use(pipeline)
-            self.cameras.sizes = [tuple(camera.model.size) for camera in rig.cameras]
+        try:
+            rig = self._rigs.poll()
+            if rig is not None:
+                self._use(rig)
+        except Exception as error:  # the shell: a rig that cannot be used must not end the node
+            self._notices.fault("calibration", type(error).__name__, f"{type(error).__name__}: {error}")
+
+    def _use(self, rig: Any) -> None:
+        """Let frames of a rig flow."""
+        pipeline = self._pipeline if rig is self._pipeline.rig else self._pipeline.with_rig(rig)
+        self._publishers.set_frustum(pipeline.camera_frustum)
+        self.inference.use(pipeline)
+        self.cameras.sizes = [tuple(camera.model.size) for camera in rig.cameras]
 
     def _deliver(self, capture: Capture) -> None:
         self._worker.put(capture)

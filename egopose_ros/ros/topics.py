@@ -53,7 +53,7 @@ class Topic:
 
     def poll(self) -> None:
         """Look at who publishes; call it a few times a second."""
-        self.publishers = 0
+        before, self.publishers = self.publishers, 0
         others = []
         for name, kind in self._candidates:
             wanted = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
@@ -65,6 +65,8 @@ class Topic:
                 self._subscribe((name, kind, profile.reliability, profile.durability), profile)
                 break
             others += [f"expected {wanted} on {name}, got {publisher.topic_type}" for publisher in publishers]
+        if self.publishers and not before:
+            self._heard_s = time.monotonic()
         if others and not self.publishers:
             self._notices.fault(self.name, "type", "; ".join(others))
         self._report()
@@ -76,7 +78,6 @@ class Topic:
         self.name, kind = choice[:2]
         self._subscription = self._create(kind, profile)
         self._chosen = choice
-        self._heard_s = time.monotonic()
 
     def _create(self, kind: type, profile: QoSProfile) -> Any:
         return self._node.create_subscription(kind, self.name, self._on_message, profile)
@@ -88,7 +89,10 @@ class Topic:
 
     def _on_message(self, message: Any) -> None:
         self._heard_s = time.monotonic()
-        self._callback(message)
+        try:
+            self._callback(message)
+        except Exception as error:  # the shell: what a message makes go wrong must not end the node
+            self._notices.fault(self.name, type(error).__name__, f"{type(error).__name__}: {error}")
 
     def _report(self) -> None:
         topic = f"{self.name} publishers"
