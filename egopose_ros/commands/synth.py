@@ -15,8 +15,12 @@ from egopose_ros.synth.sheet import sheet
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, SynthConfig)
-    parser.add_argument("--out", type=Path, default=Path("synth"), metavar="DIR", help="folder to fill (default: synth)")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write only a contact sheet of 24 recordings from --seed on")
+    parser.add_argument(
+        "--out", type=Path, default=Path("synth"), metavar="DIR", help="folder to fill (default: synth)"
+    )
+    parser.add_argument(
+        "--sheet", type=Path, metavar="PNG", help="write only a contact sheet of 24 recordings from --seed on"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ from egopose_ros.skeleton import SMPL22
 from egopose_ros.synth.motion import library
 from egopose_ros.synth.motion.augment import mirror, resample, restyle, retime, turn
 from egopose_ros.synth.motion.body import INDEX, REFERENCE, SOLE, forward_kinematics, leg_length, rotation_about
+from egopose_ros.synth.motion.families import FAMILIES
 from egopose_ros.synth.motion.placement import place, soles
-from egopose_ros.synth.motion.procedural import FAMILIES, procedural
+from egopose_ros.synth.motion.procedural import procedural
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +82,16 @@ def test_restyle_changes_what_it_says(walk):
     np.testing.assert_allclose(joints(lean)[:, INDEX["left_ankle"]], joints(walk)[:, INDEX["left_ankle"]], atol=1e-6)
     crouched = restyle(walk, crouch=0.1, stance=0.05)
     np.testing.assert_allclose(crouched.pelvis_world[:, 2], walk.pelvis_world[:, 2] - 0.1, atol=1e-5)
-    apart = lambda m: np.linalg.norm(joints(m)[:, INDEX["left_ankle"]] - joints(m)[:, INDEX["right_ankle"]], axis=-1)  # noqa: E731
+    apart = lambda m: np.linalg.norm(
+        joints(m)[:, INDEX["left_ankle"]] - joints(m)[:, INDEX["right_ankle"]], axis=-1
+    )  # noqa: E731
     assert np.median(apart(crouched) - apart(walk)) > 0.03
     calm = restyle(walk, arm_swing=0.3)
-    relative = lambda m: np.einsum("tji,tj->ti", m.rotations_world[:, INDEX["spine3"]], (joints(m)[:, INDEX["left_wrist"]] - joints(m)[:, INDEX["left_shoulder"]]))  # noqa: E731
+    relative = lambda m: np.einsum(
+        "tji,tj->ti",
+        m.rotations_world[:, INDEX["spine3"]],
+        (joints(m)[:, INDEX["left_wrist"]] - joints(m)[:, INDEX["left_shoulder"]]),
+    )  # noqa: E731
     assert np.std(relative(calm), 0).max() < 0.7 * np.std(relative(walk), 0).max()
     same = restyle(walk)
     np.testing.assert_array_equal(same.rotations_world, walk.rotations_world)
@@ -98,7 +105,9 @@ def test_place_fits_any_body(walk, size, legs, sole):
     hip = INDEX["left_hip"]
     rest[below, 2] = rest[hip, 2] + (rest[below, 2] - rest[hip, 2]) * legs
     placed = place(walk, rest, sole)
-    lengths = np.linalg.norm(np.diff(placed.joints_world[:, [hip, INDEX["left_knee"], INDEX["left_ankle"]]], axis=1), axis=-1)
+    lengths = np.linalg.norm(
+        np.diff(placed.joints_world[:, [hip, INDEX["left_knee"], INDEX["left_ankle"]]], axis=1), axis=-1
+    )
     np.testing.assert_allclose(lengths.sum(-1), leg_length(rest), rtol=1e-4)
     points = soles(placed.rotations_world, placed.joints_world, rest, sole)
     assert points[..., 2].min() > -0.01

@@ -6,8 +6,9 @@ import pytest
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.synth.motion.body import INDEX, REFERENCE, SOLE
 from egopose_ros.synth.motion.clip import ACTIONS, SUPPORTS
+from egopose_ros.synth.motion.families import FAMILIES
 from egopose_ros.synth.motion.placement import ground_below, place, soles
-from egopose_ros.synth.motion.procedural import FAMILIES, procedural
+from egopose_ros.synth.motion.procedural import procedural
 
 TALL = REFERENCE * 1.13 + 0.01 * np.sign(REFERENCE) * (np.abs(REFERENCE) > 0.15)
 SIDES = ("left", "right")
@@ -143,7 +144,9 @@ def test_arms_swing_against_the_legs():
     for seed in range(12):
         placed = place(procedural(seed, "run", 5.0), REFERENCE, SOLE)
         facing = placed.rotations_world[:, 0, :, 0].astype(float)
-        ahead = lambda name: np.sum((joint(placed, f"left_{name}") - joint(placed, f"right_{name}")) * facing, -1)  # noqa: E731
+        ahead = lambda name: np.sum(
+            (joint(placed, f"left_{name}") - joint(placed, f"right_{name}")) * facing, -1
+        )  # noqa: E731
         agreement.append(np.corrcoef(ahead("wrist"), ahead("ankle"))[0, 1])
     assert np.median(agreement) < -0.4
 

@@ -123,7 +123,7 @@ def test_bvh_errors_name_what_is_wrong(tmp_path, text, expected):
 GLB_NODES = [("root", None, (0, 0, 0)), ("pelvis", "root", (0, 0.93, 0)), ("spine_01", "pelvis", (0, 0.1, 0)),
              ("spine_02", "spine_01", (0, 0.12, 0)), ("spine_03", "spine_02", (0, 0.14, 0)),
              ("neck_01", "spine_03", (0, 0.2, 0)), ("head", "neck_01", (0, 0.1, 0))] + [
-    (f"{name}_{s}", parent if parent in ("pelvis", "spine_03") else f"{parent}_{s}", (x * (1 if s == "l" else -1), y, z))
+    (f"{name}_{s}", parent if parent in ("pelvis", "spine_03") else f"{parent}_{s}", (x * (-1) ** (s == "r"), y, z))
     for s in "lr"
     for name, parent, (x, y, z) in (
         ("thigh", "pelvis", (0.09, 0, 0)), ("calf", "thigh", (0, -0.41, 0.02)), ("foot", "calf", (0, -0.42, -0.06)),
@@ -147,15 +147,29 @@ def write_glb(path: Path, kind: str, times: np.ndarray, quaternions: np.ndarray)
         nonlocal buffers
         array = np.ascontiguousarray(array, np.float32)
         views.append(dict(buffer=0, byteOffset=len(buffers), byteLength=array.nbytes))
-        accessors.append(dict(bufferView=len(views) - 1, componentType=5126, count=array.size // (4 if type_ == "VEC4" else 1), type=type_))
+        accessors.append(
+            dict(
+                bufferView=len(views) - 1,
+                componentType=5126,
+                count=array.size // (4 if type_ == "VEC4" else 1),
+                type=type_,
+            )
+        )
         buffers += array.tobytes()
         return len(accessors) - 1
 
     clock = add(times, "SCALAR")
     samplers = [dict(input=clock, output=add(quaternions[:, i], "VEC4"), interpolation=kind) for i in range(len(nodes))]
     channels = [dict(sampler=i, target=dict(node=i, path="rotation")) for i in range(len(nodes))]
-    document = dict(asset=dict(version="2.0"), nodes=nodes, accessors=accessors, bufferViews=views,
-                    buffers=[dict(byteLength=len(buffers))], animations=[dict(name="Bow", samplers=samplers, channels=channels)])  # fmt: skip
+    animation = dict(name="Bow", samplers=samplers, channels=channels)
+    document = dict(
+        asset=dict(version="2.0"),
+        nodes=nodes,
+        accessors=accessors,
+        bufferViews=views,
+        buffers=[dict(byteLength=len(buffers))],
+        animations=[animation],
+    )
     text = json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
     size = 12 + 8 + len(text) + 8 + len(buffers)
@@ -173,7 +187,14 @@ def test_glb_keeps_limb_directions(tmp_path, kind):
     glb = Glb(tmp_path / "a.glb")
     rest = [np.repeat(values[None], 12, 0) for values in glb.rest()]
     _, positions = glb.world(rest[0], quaternions, rest[2])
-    names = {"hip": "thigh", "knee": "calf", "ankle": "foot", "shoulder": "upperarm", "elbow": "lowerarm", "wrist": "hand"}
+    names = {
+        "hip": "thigh",
+        "knee": "calf",
+        "ankle": "foot",
+        "shoulder": "upperarm",
+        "elbow": "lowerarm",
+        "wrist": "hand",
+    }
     name_of = lambda joint: f"{names[joint.split('_')[1]]}_{joint[0]}"  # noqa: E731
     for cosine in limb_cosines(motion, positions, name_of, glb.names):
         assert cosine.min() > 0.999
@@ -192,7 +213,9 @@ def test_step_holds_and_linear_rotation_has_constant_speed():
     times = np.array([0.0, 1.0])
     ends = Rotation.from_rotvec([[0, 0, 0], [0, 0, 2.0]]).as_quat()
     at = np.array([0.0, 0.25, 0.999, 1.0])
-    angles = [Rotation.from_quat(sample_channel(times, ends, kind, at, True)).magnitude() for kind in ("STEP", "LINEAR")]
+    angles = [
+        Rotation.from_quat(sample_channel(times, ends, kind, at, True)).magnitude() for kind in ("STEP", "LINEAR")
+    ]
     np.testing.assert_allclose(angles[0], [0, 0, 0, 2], atol=1e-6)
     np.testing.assert_allclose(angles[1], 2 * at, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Recordings on disk: bags that say what the recording knows, clips that read back, runs that resume, honest manifests."""
+"""Recordings on disk: bags that say what the recording knows, clips that read back, runs that resume."""
 
 import dataclasses
 import json
@@ -47,8 +47,15 @@ def stamp_of(message):
 
 
 def matrix(pose_or_transform, position):
-    xyzw = [getattr(pose_or_transform.rotation if hasattr(pose_or_transform, "rotation") else pose_or_transform.orientation, a) for a in "xyzw"]
-    return rigid.transform(rigid.matrix_from_quaternion(np.array(xyzw))[0], np.array([getattr(position, a) for a in "xyz"]))
+    xyzw = [
+        getattr(
+            pose_or_transform.rotation if hasattr(pose_or_transform, "rotation") else pose_or_transform.orientation, a
+        )
+        for a in "xyzw"
+    ]
+    return rigid.transform(
+        rigid.matrix_from_quaternion(np.array(xyzw))[0], np.array([getattr(position, a) for a in "xyz"])
+    )
 
 
 def test_bag_has_every_topic_at_every_stamp(recording, messages):
@@ -172,7 +179,12 @@ def test_runs_resume_and_extend(tmp_path, counted, kind):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert {entry["seed"] for entry in manifest["recordings"].values()} == {3, 4, 5}
     assert all(entry["licences"] and entry["split"] == "test" for entry in manifest["recordings"].values())
-    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "test_0000003", "test_0000004", "test_0000005"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "manifest.json",
+        "test_0000003",
+        "test_0000004",
+        "test_0000005",
+    }
 
 
 def test_an_ended_run_leaves_nothing_half_written(tmp_path, counted, monkeypatch):

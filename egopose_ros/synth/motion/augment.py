@@ -93,7 +93,7 @@ _ARMS = [[INDEX[f"{side}_{j}"] for j in ("collar", "shoulder", "elbow", "wrist")
 def restyle(
     motion: Motion, *, arm_swing: float = 1.0, trunk_lean: float = 0.0, stance: float = 0.0, crouch: float = 0.0
 ) -> Motion:
-    """Change the style: arm deviations from their mean by a factor, forward lean [rad], wider feet [m], lower pelvis [m].
+    """Change the style: arm swing about its mean by a factor, forward lean [rad], wider feet and lower pelvis [m].
 
     Legs are solved again on the reference body; planted feet stay planted.
     """
@@ -127,6 +127,4 @@ def restyle(
         )
         pelvis[:, 2] -= crouch
         rotations = solve_legs(rotations, pelvis, ankles, rest)
-    return replace(
-        motion, rotations_world=rotations.astype(np.float32), pelvis_world=pelvis.astype(np.float32)
-    )
+    return replace(motion, rotations_world=rotations.astype(np.float32), pelvis_world=pelvis.astype(np.float32))

@@ -1,4 +1,4 @@
-"""The nouns of motion: a clip without a body, and a clip on a body. World axes: x forward, y left, z up, floor z = 0."""
+"""The nouns of motion: a clip without a body, and a clip on one. World axes: x forward, y left, z up, floor z = 0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,20 @@ ACTIONS = (
 )  # fmt: skip
 """Every action label that a frame may carry."""
 
-SUPPORTS = ("seat", "backrest", "step", "table", "box", "handle", "book", "tablet", "newspaper", "phone", "cup", "stick")
+SUPPORTS = (
+    "seat",
+    "backrest",
+    "step",
+    "table",
+    "box",
+    "handle",
+    "book",
+    "tablet",
+    "newspaper",
+    "phone",
+    "cup",
+    "stick",
+)
 """Kinds of support: furniture that stays, and things held in the hands (`HELD`)."""
 
 HELD = ("book", "tablet", "newspaper", "phone", "cup", "stick", "box")

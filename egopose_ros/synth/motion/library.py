@@ -16,8 +16,9 @@ import numpy as np
 from egopose_ros.synth.motion.augment import mirror, resample, restyle, retime
 from egopose_ros.synth.motion.bvh import load_bvh
 from egopose_ros.synth.motion.clip import Motion
+from egopose_ros.synth.motion.families import FAMILIES
 from egopose_ros.synth.motion.gltf import load_glb
-from egopose_ros.synth.motion.procedural import FAMILIES, procedural
+from egopose_ros.synth.motion.procedural import procedural
 
 _HELD_OUT = {
     "validation": {
@@ -33,7 +34,15 @@ _HELD_OUT = {
 }
 """Everything else is for training"""
 
-_WEIGHTS = {"walk": 3.0, "sit_desk": 2.0, "sit_lounge": 2.0, "mixed": 3.0, "mixed_seated": 2.0, "explore": 4.0, "idle": 1.5}
+_WEIGHTS = {
+    "walk": 3.0,
+    "sit_desk": 2.0,
+    "sit_lounge": 2.0,
+    "mixed": 3.0,
+    "mixed_seated": 2.0,
+    "explore": 4.0,
+    "idle": 1.5,
+}
 """How often a procedural family is drawn, 1 unless said here: what fills a day, and what opens up the space of poses"""
 
 CLIPS_SHARE = 0.4
@@ -89,8 +98,10 @@ def draw_motion(seed: int, split: str, frames: int, fps: float, folder: Path | N
     weights = np.array([_WEIGHTS.get(family, 1.0) for family in families])
     family = families[rng.choice(len(families), p=weights / weights.sum())]
     speed = rng.uniform(0.8, 1.25)
-    motion = procedural(int(rng.integers(2**31)), family, seconds=(frames / fps + 0.1) * speed, fps=fps)
-    return retime(motion, speed).cut(0, frames)
+    # Never generated at a low rate, where a gesture would fall between two frames, and never a frame short.
+    seconds = (frames - 1) / fps * speed + 0.2
+    motion = procedural(int(rng.integers(2**31)), family, seconds=seconds, fps=max(fps, 30.0))
+    return resample(motion, np.arange(frames) / fps * speed, fps)
 
 
 def _stretch(rng: np.random.Generator, motion: Motion, frames: int, fps: float) -> Motion:
@@ -114,7 +125,7 @@ def _stretch(rng: np.random.Generator, motion: Motion, frames: int, fps: float) 
 
 
 def _repeat(motion: Motion, times: int) -> Motion:
-    """Append a motion to itself: from its start, moved on, where it is a loop, and backwards in turn where it is not."""
+    """Append a motion to itself: from its start, moved on, where it is a loop; backwards in turn where it is not."""
     first, last = motion.rotations_world[0].astype(float), motion.rotations_world[-1].astype(float)
     cosine = (np.trace(first @ np.swapaxes(last, -1, -2), axis1=-2, axis2=-1) - 1) / 2
     loop = np.arccos(np.clip(cosine, -1, 1)).max() < _LOOP_RADIANS

@@ -128,7 +128,7 @@ def _lift(joints: np.ndarray, scale: float) -> float:
 
 
 def _plant(points: np.ndarray, contact: np.ndarray, supports: tuple[Support, ...], fps: float) -> np.ndarray:
-    """Return the shift (T, 2, 3) of each ankle that keeps soles (T, 2, 3, 3) still while in contact, and above ground."""
+    """Return the shift (T, 2, 3) of each ankle that keeps soles (T, 2, 3, 3) still in contact, and above ground."""
     frames = len(points)
     shift = np.zeros((frames, 2, 3))
     for side in range(2):

@@ -184,7 +184,9 @@ def _leg(R: np.ndarray, side: int, sign: float, controls: Controls) -> None:
     rest = {j: REFERENCE[INDEX[f"{name}_{j}"]] for j in ("hip", "knee", "ankle")}
     hip = rest["hip"] - REFERENCE[0]
     R_pelvis = R[:, 0]
-    target = (np.swapaxes(R_pelvis, -1, -2) @ (controls.ankle_world[:, side] - controls.pelvis_world)[..., None])[..., 0]
+    target = (np.swapaxes(R_pelvis, -1, -2) @ (controls.ankle_world[:, side] - controls.pelvis_world)[..., None])[
+        ..., 0
+    ]
     axis = unit(target - hip)
     pole = shortest_arc(np.array([0.0, 0.0, -1.0]), axis) @ np.array([1.0, 0.0, 0.0])
     turned = controls.foot_angles[:, side, 0] - controls.pelvis_angles[:, 0]
