@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-from dataclasses import replace
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -12,7 +11,12 @@ from std_msgs.msg import Header
 
 from egopose_ros import msg
 from egopose_ros.geometry import rigid
-from egopose_ros.ros.pose_fields import PoseStatus, pose_fields, pose_from_message  # noqa: F401  both ways from here
+from egopose_ros.ros.pose_fields import (  # noqa: F401  both ways from here
+    PoseStatus,
+    in_global_frame,
+    pose_fields,
+    pose_from_message,
+)
 from egopose_ros.ros.stamps import to_ns  # noqa: F401
 from egopose_ros.skeleton import Skeleton, skeleton
 from egopose_ros.structs import BodyPose
@@ -39,19 +43,6 @@ def pose_message(pose: BodyPose, frame_id: str, status: PoseStatus, *, globally_
     fields = pose_fields(pose, status, globally_refined=globally_refined)
     arrays = {name: floats(value) for name, value in fields.items() if isinstance(value, np.ndarray)}
     return msg.BodyPose(header=header(pose.stamp_ns, frame_id), **{**fields, **arrays})
-
-
-def in_global_frame(pose: BodyPose) -> BodyPose:
-    """Take the arrays of a pose that has T_world_camera to the global frame."""
-    assert pose.T_world_camera is not None
-    R = pose.T_world_camera[:3, :3]
-    covariance, rotations = pose.covariance_camera, pose.rotations_camera
-    return replace(
-        pose,
-        joints_camera=rigid.apply(pose.T_world_camera, pose.joints_camera),
-        rotations_camera=None if rotations is None else R @ rotations,
-        covariance_camera=None if covariance is None else R @ covariance @ R.T,
-    )
 
 
 def skeleton_message(joints: Skeleton, stamp_ns: int, frame_id: str) -> msg.Skeleton:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,3 +90,16 @@ def _rows(message: Any, field: str, count: int, width: int) -> np.ndarray | None
 
 def _rotations(quaternions: np.ndarray) -> np.ndarray:
     return rigid.matrix_from_quaternion(quaternions)[0].astype(np.float32)
+
+
+def in_global_frame(pose: BodyPose) -> BodyPose:
+    """Take the arrays of a pose that has T_world_camera to the global frame."""
+    assert pose.T_world_camera is not None
+    R = pose.T_world_camera[:3, :3]
+    covariance, rotations = pose.covariance_camera, pose.rotations_camera
+    return replace(
+        pose,
+        joints_camera=rigid.apply(pose.T_world_camera, pose.joints_camera),
+        rotations_camera=None if rotations is None else R @ rotations,
+        covariance_camera=None if covariance is None else R @ covariance @ R.T,
+    )

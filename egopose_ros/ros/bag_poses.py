@@ -1,0 +1,106 @@
+"""Poses as a bag: written beside a report, read where they were recorded live."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from egopose_ros.geometry.alignment import procrustes
+from egopose_ros.ros.bag_reader import POSE_TYPE, BagError, BagReader, typestore
+from egopose_ros.ros.pose_fields import PoseStatus, in_global_frame, pose_fields, pose_from_message
+from egopose_ros.structs import BodyPose
+
+POSE, POSE_GLOBAL = "/estimator/pose", "/estimator/pose_global"
+
+
+class PoseBag:
+    """A bag of poses being written; it takes its name when it is closed whole, and leaves nothing otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        """Write below a folder that exists; a bag of the same name is replaced in the end. FileNotFoundError without."""
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"{path}: expected a folder to write in, got none")
+        if path.exists() and not (path.is_dir() and (path / "metadata.yaml").is_file()):
+            raise FileExistsError(f"{path}: expected a bag to replace, or nothing, got something else")
+        self._path = path
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
+        self._types = typestore()
+        self._writer = Writer(self._folder / path.name, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._connections: dict[str, Any] = {}
+
+    def __enter__(self) -> PoseBag:
+        self._writer.open()
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            self._writer.close()
+            if kind is None:
+                self._replace()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def write(self, pose: BodyPose, frame_id: str, global_frame: str, status: PoseStatus) -> None:
+        """Write a pose at its stamp, and in the global frame where it has a head pose."""
+        self._write(POSE, pose, frame_id, status, False)
+        if pose.T_world_camera is not None and global_frame:
+            self._write(POSE_GLOBAL, in_global_frame(pose), global_frame, status, True)
+
+    def _write(self, topic: str, pose: BodyPose, frame_id: str, status: PoseStatus, refined: bool) -> None:
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(topic, POSE_TYPE, typestore=self._types)
+        types = self._types.types
+        stamp = types["builtin_interfaces/msg/Time"](*divmod(pose.stamp_ns, 1_000_000_000))
+        header = types["std_msgs/msg/Header"](stamp, frame_id)
+        message = types[POSE_TYPE](header=header, **pose_fields(pose, status, globally_refined=refined))
+        self._writer.write(self._connections[topic], pose.stamp_ns, self._types.serialize_cdr(message, POSE_TYPE))
+
+    def _replace(self) -> None:
+        if self._path.exists():
+            # A folder cannot be renamed onto one that is not empty: the old one steps aside first.
+            os.rename(self._path, self._folder / "old")
+        os.rename(self._folder / self._path.name, self._path)
+
+
+def read_poses(bag: BagReader, topic: str) -> Iterator[tuple[BodyPose, PoseStatus]]:
+    """Yield recorded poses with T_world_camera where the bag has the global ones beside them; BagError without poses."""
+    bag.require(topic, POSE_TYPE)
+    beside = topic + "_global"
+    globals_ = {}
+    if bag.kinds.get(beside) == POSE_TYPE:
+        for recorded in bag.messages([beside]):
+            pose = pose_from_message(recorded.message)
+            globals_[pose.stamp_ns] = pose.joints_camera
+    for recorded in bag.messages([topic]):
+        message = recorded.message
+        pose = pose_from_message(message)
+        status = PoseStatus(
+            message.tracking_state, message.frames_dropped, message.age, message.network, message.weights_trained
+        )
+        yield _placed(pose, globals_.get(pose.stamp_ns)), status
+
+
+def _placed(pose: BodyPose, joints_world: np.ndarray | None) -> BodyPose:
+    """Return the pose with the transform that takes its joints to those of the global frame."""
+    if joints_world is None:
+        return pose
+    T = procrustes(pose.joints_camera, joints_world, scale=False).T_target_source
+    return replace(pose, T_world_camera=T)
+
+
+def pose_topic(bag: BagReader) -> str:
+    """Return the topic of recorded poses; BagError unless there is exactly one that is neither truth nor global."""
+    there = [t for t in bag.candidates(POSE_TYPE) if "ground_truth" not in t and not t.endswith("_global")]
+    if POSE in there:
+        return POSE
+    if len(there) != 1:
+        listed = ", ".join(there) or f"none; it has {bag.contents()}"
+        raise BagError(f"bag {bag.path}: expected one topic of {POSE_TYPE}, got {listed}; choose with --predictions-topic")
+    return there[0]
