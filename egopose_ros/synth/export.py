@@ -83,8 +83,9 @@ def export(config: SynthConfig, folder: Path) -> list[Path]:
     rig, clips = config.load_rig(), config.clips_folder()
     folder.mkdir(parents=True, exist_ok=True)
     manifest = _open_manifest(config, folder)
-    paths = []
-    for seed in tqdm(range(config.seed, config.seed + config.count), f"synth {config.split}", unit="recording"):
+    views = len(rig.cameras) if rig else config.views
+    paths, bar = [], tqdm(desc=f"synth {config.split}", total=config.count * config.frames * views, unit="frame")
+    for seed in range(config.seed, config.seed + config.count):
         path = folder / f"{config.split}{'-clips' if clips else ''}_{seed:07d}"
         paths.append(path)
         if path.exists():
@@ -92,6 +93,8 @@ def export(config: SynthConfig, folder: Path) -> list[Path]:
             if manifest["recordings"].get(path.name) != known:  # ended before the manifest was written
                 manifest["recordings"][path.name] = known
                 _replace(folder / MANIFEST, manifest)
+            bar.total -= config.frames * views
+            bar.refresh()
             continue
         recording = record(
             seed,
@@ -102,11 +105,13 @@ def export(config: SynthConfig, folder: Path) -> list[Path]:
             rig=rig,
             device=config.resolve_device(),
             clips=clips,
+            progress=bar.update,
         )
         entry = _entry(recording)
         _write(recording, entry, path, _WRITERS[config.format])
         manifest["recordings"][path.name] = entry
         _replace(folder / MANIFEST, manifest)
+    bar.close()
     return paths
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import torch
@@ -111,13 +112,15 @@ def record(
     extras: tuple[str, ...] = (),
     clips: Path | None = None,
     sensor: Sensor | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Recording:
     """Render a recording; the same arguments give the same bytes on a CPU.
 
     Without a rig, one is drawn and rendered straight into the canonical camera, with a lens circle of its own. With
     one, every camera is rendered through its own model at its own size. `extras` names what is large and left out
-    otherwise: part_mask, depth. `clips` is a folder of captured motion, by default the one that EGOPOSE_MOTION_DIR names;
-    recordings with it are others than without, and their names say so. `sensor` replaces the one that is drawn.
+    otherwise: part_mask, depth. `clips` is a folder of captured motion, by default the one that EGOPOSE_MOTION_DIR
+    names; recordings with it are others than without, and their names say so. `sensor` replaces the one that is drawn.
+    `progress` hears the number of frames of a view whenever some are done.
     """
     _check(frames, fps, extras)
     share = split_of(split)
@@ -138,7 +141,7 @@ def record(
     sensor = draw_sensor(draw("sensor")) if sensor is None else sensor
     pictures = [
         _film(stage, posed, worn, view, T_world_head @ T_head_camera[:, view], placed, sensor,
-              generator(split, seed, f"noise {view}", device), fps, extras)
+              generator(split, seed, f"noise {view}", device), fps, extras, progress)
         for view in range(len(worn.rig.cameras))
     ]  # fmt: skip
     return Recording(
@@ -256,7 +259,7 @@ def _view(worn: rigs.WornRig, index: int, device: str) -> View:
     return view
 
 
-def _film(stage, posed, worn, index, T_world_camera, placed, sensor: Sensor, noise, fps, extras) -> _Film:
+def _film(stage, posed, worn, index, T_world_camera, placed, sensor: Sensor, noise, fps, extras, progress) -> _Film:
     """Render one view of all frames, chunk by chunk."""
     device = posed.vertices.device
     view = _view(worn, index, str(device))
@@ -285,6 +288,8 @@ def _film(stage, posed, worn, index, T_world_camera, placed, sensor: Sensor, noi
             parts.append(picture.part.view(-1, height, width))
         if "depth" in extras:
             depths.append(picture.depth.view(-1, height, width))
+        if progress is not None:
+            progress(len(now))
     return _Film(
         torch.cat(images),
         torch.cat(visible).cpu().numpy(),
