@@ -6,12 +6,13 @@ from typing import Any, Callable
 
 import numpy as np
 
-from egopose_ros.config import Config
+from egopose_ros.config import Config, WindowConfig
 from egopose_ros.ros import images
 from egopose_ros.ros.cameras import Cameras, Capture, size_text
 from egopose_ros.ros.diagnostics import Statistics
-from egopose_ros.ros.head_pose import HeadPose, Imu
+from egopose_ros.ros.head_pose import HeadPose
 from egopose_ros.ros.images import ImageError, Reason
+from egopose_ros.ros.imu import HeadImu
 from egopose_ros.ros.messages import PoseStatus
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.publishers import Publishers
@@ -26,7 +27,7 @@ class Inference:
         config: Callable[[], Config],
         cameras: Cameras,
         head_pose: HeadPose,
-        imu: Imu,
+        imu: HeadImu,
         publishers: Publishers,
         statistics: Statistics,
         notices: Notices,
@@ -41,7 +42,7 @@ class Inference:
         self._next: Any = None
         self._pipeline: Any = None
         self._state: Any = None
-        self._window = config().window
+        self._window: WindowConfig | None = None
         self._epoch: int | None = None
         self._dropped = 0
         self._frames_since_drop: int | None = None
@@ -54,21 +55,22 @@ class Inference:
 
     def process(self, captures: list[Capture]) -> None:
         """Let every capture into the window and publish the pose of the newest."""
+        at_stake = len(captures)
         try:
-            self._process(captures)
+            frames = [(capture, frame) for capture in captures if (frame := self._frame(capture)) is not None]
+            self._statistics.dropped(len(captures) - len(frames))
+            at_stake = len(frames)
+            if frames:
+                self._infer(frames)
             self._notices.well("inference")
         except Exception as error:  # the shell: whatever fails in the network must not end the node
             self._state = None
             self._statistics.rejected("inference.failed")
-            self._statistics.dropped(len(captures))
+            self._statistics.dropped(at_stake)
             self._notices.fault("inference", type(error).__name__, f"{type(error).__name__}: {error}")
 
-    def _process(self, captures: list[Capture]) -> None:
-        frames = [(capture, frame) for capture in captures if (frame := self._frame(capture)) is not None]
-        self._statistics.dropped(len(captures) - len(frames))
-        if not frames:
-            return
-        self._prepare(captures[-1].epoch)
+    def _infer(self, frames: list[tuple[Capture, Frame]]) -> None:
+        self._prepare(frames[-1][0].epoch)
         for _, frame in frames[:-1]:
             self._state = self._pipeline.observe(self._state, frame)
         capture, frame = frames[-1]
@@ -80,7 +82,7 @@ class Inference:
     def _prepare(self, epoch: int) -> None:
         """Begin a window where the pipeline, the epoch or an error calls for it."""
         if self._next is not self._pipeline:
-            self._pipeline, self._state = self._next, None
+            self._pipeline, self._state, self._window = self._next, None, None
         if self._state is None or epoch != self._epoch:
             self._state, self._epoch = self._pipeline.init_state(), epoch
         window = self._config().window

@@ -11,7 +11,8 @@ from rclpy.node import Node
 from egopose_ros.config import Config
 from egopose_ros.ros.cameras import Cameras, Capture
 from egopose_ros.ros.diagnostics import Statistics
-from egopose_ros.ros.head_pose import HeadPose, Imu
+from egopose_ros.ros.head_pose import HeadPose
+from egopose_ros.ros.imu import HeadImu
 from egopose_ros.ros.inference import Inference
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.publishers import Publishers
@@ -52,7 +53,7 @@ class Session:
         )
         self._tree = listen(node, settings.tf.prefix, self._refuse_transform) if needs_tf else None
         inputs = (config, self._tree, statistics, notices)
-        self.head_pose, self.imu = HeadPose(node, *inputs), Imu(node, *inputs)
+        self.head_pose, self.imu = HeadPose(node, *inputs), HeadImu(node, *inputs)
         self.cameras = Cameras(node, config, statistics, notices, self._deliver, self._rewind)
         self._rigs = RigSource(
             config, self.cameras, self._tree, notices, pipeline.rig if from_file else None, rig_from_camera_info
