@@ -66,6 +66,11 @@ class Live:
             self._executor.spin_once(timeout_sec=0.02)
         return child.wait(), child.stdout.read() if child.stdout else ""
 
+    def interrupt(self, child: subprocess.Popen[str]) -> tuple[int, str]:
+        """Send SIGINT; return the status of the process and what it said."""
+        child.send_signal(signal.SIGINT)
+        return self.finish(child)
+
     def close(self) -> None:
         for child in self._children:
             for number in (signal.SIGINT, signal.SIGKILL):

@@ -124,8 +124,7 @@ def test_rviz_shows_what_the_graph_publishes(live: Any, bag: Path) -> None:
     (transforms,) = live.node.get_publishers_info_by_topic("/tf")
     assert transforms.topic_type == "tf2_msgs/msg/TFMessage"
 
-    run.send_signal(signal.SIGINT)
-    status, said = live.finish(run)
+    status, said = live.interrupt(run)
     assert status == 130 and "Traceback" not in said, said
     live.until(lambda: not live.node.get_publishers_info_by_topic("/tf"))
 
