@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from egopose_ros.config import Option, T, options, replace
+import yaml
+
+from egopose_ros.config import ConfigError, Option, T, options, replace
 
 
 def add_flags(parser: argparse._ActionsContainer, tree: Any, only: tuple[str, ...] = ()) -> None:
@@ -33,6 +35,14 @@ def configuration(arguments: argparse.Namespace, tree: T) -> T:
     """Return the tree with the flags that were given; ConfigError for a value that does not fit."""
     names = {item.name for item in options(tree)}
     return replace(tree, {name: value for name, value in vars(arguments).items() if name in names})
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Split NAME=VALUE of a `--set`, its value in YAML; ConfigError for anything else."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"--set: expected name=value, got '{text}'")
+    return name, yaml.safe_load(value)
 
 
 def flag(item: Option) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
-
 import yaml
 
-from egopose_ros.config import Config, ConfigError, Leaf, Option, PlayerConfig, options
-from egopose_ros.flags import add_flags, configuration
+from egopose_ros.config import Config, Leaf, Option, PlayerConfig, options
+from egopose_ros.flags import add_flags, assignment, configuration
 from egopose_ros.ros import graph
 
 
@@ -33,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(parameter_file())
         return 0
     config = configuration(arguments, graph.LaunchConfig())
-    settings = dict(_setting(item) for item in arguments.set)
+    settings = dict(assignment(item) for item in arguments.set)
     replay = None
     if arguments.bag:
         player = configuration(arguments, PlayerConfig())
@@ -65,10 +63,3 @@ def _limits(item: Option) -> str:
     if item.choices:
         return f" One of {', '.join(item.choices)}."
     return f" [{item.unit}]" if item.unit else ""
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise ConfigError(f"--set: expected name=value, got '{text}'")
-    return name, yaml.safe_load(value)

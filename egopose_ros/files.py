@@ -1,0 +1,29 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def require_folder(path: Path, option: str) -> None:
+    """Raise FileNotFoundError unless a file can be made at a path: before the work, not after it."""
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{option} {path}: expected a folder to write in, got none")
+    if path.is_dir():
+        raise IsADirectoryError(f"{option} {path}: expected the name of a file, got a folder")
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file under another name beside it, then give it its name: a good file is never replaced by half a one."""
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
