@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"--json {arguments.json}: expected a folder to write in, got none")
     player = configuration(arguments, PlayerConfig())
-    bag = arguments.bag or sample_bag()
+    bag = arguments.bag or _sample_bag()
     topics = configuration(arguments, replace(ViewerConfig(), topics=())).topics
     with BagSource(bag) as source:
         settings = estimator_settings(source, topics)
@@ -79,6 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
     return 0
+
+
+def _sample_bag() -> Path:
+    from egopose_ros.synth.sample import sample_bag  # brings torch, which another bag does not need here
+
+    return sample_bag()
 
 
 def _environment(domain: int | None) -> dict[str, str]:

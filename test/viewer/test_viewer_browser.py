@@ -63,6 +63,13 @@ def until(condition, timeout_s=60.0):
     raise AssertionError(f"did not come within {timeout_s:g} s")
 
 
+def address(view):
+    """Return the page's address once `egopose view` has printed it."""
+    until(lambda: view.poll() is not None or "http" in view.log.read_text(), timeout_s=120.0)
+    assert view.poll() is None, view.log.read_text()
+    return re.search(r"http://\S+", view.log.read_text()).group()
+
+
 def open_page(tab, url):
     tab.goto(url)
     tab.wait_for_selector("canvas")
@@ -169,7 +176,7 @@ def test_live_topics_with_an_estimator_that_is_restarted(tab, bag, start):
     start("egopose_ros.ros.bag_player", bag, "--loop")
     first = start(*estimator)
     view = start("egopose_ros.cli", "view", "--port", "0", "--topics", topic, "--calibration", calibration)
-    open_page(tab, until(lambda: "".join(re.findall(r"http://\S+", view.log.read_text()))))
+    open_page(tab, address(view))
 
     def state():
         return tab.inner_text("tr:has(td:text-is('state')) td:nth-child(2)")
@@ -178,7 +185,7 @@ def test_live_topics_with_an_estimator_that_is_restarted(tab, bag, start):
     assert "untrained" in tab.inner_text("table")
     assert "MPJPE" in tab.inner_text("table")
     first.send_signal(signal.SIGINT)
-    assert first.wait(30) == 0
+    assert first.wait(30) == 0, first.log.read_text()
     until(lambda: "no pose" in state())
     shown = image_source(tab)
     start(*estimator)
