@@ -15,9 +15,9 @@ from egopose_ros.training.config import TrainConfig, load
 from egopose_ros.training.loop import STAGES, Trainer
 
 TINY = {
-    "data.clips": 6, "data.validation_clips": 2, "data.clip_frames": 8, "data.rates_hz": ("15",),
-    **{f"{stage}.{name}": value for stage in STAGES for name, value in (("warmup", 2), ("steps", 8))},
-    "small.batch": 16, "frames.batch": 8, "sequences.batch": 2, "sequences.frames": 8,
+    "data.clips": 4, "data.validation_clips": 1, "data.clip_frames": 8, "data.rates_hz": ("15",),
+    **{f"{stage}.{name}": value for stage in STAGES for name, value in (("warmup", 1), ("steps", 4))},
+    "small.batch": 16, "frames.batch": 4, "sequences.batch": 1, "sequences.frames": 8, "compile": False,
     "loader_workers": 0, "validate_every": 1000, "checkpoint_every": 1000,
 }  # fmt: skip
 """what makes a run of every stage fit two minutes of two cores"""

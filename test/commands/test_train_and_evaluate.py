@@ -1,0 +1,42 @@
+"""`egopose train --tiny` and `egopose evaluate` on what it made: the whole way, from rendering to numbers."""
+
+import json
+import math
+
+from egopose_ros import checkpoint, cli
+from egopose_ros.training import publish
+
+
+def test_train_evaluate_publish(tmp_path, capsys, monkeypatch):
+    config = tmp_path / "small.yaml"
+    config.write_text("model: {width: 32, heads: 2, layers: 1}\nthreads: 1\n")
+    train = ["train", str(config), "--tiny", "--output", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    assert cli.main([*train, "--render-workers", "1"]) == 0
+    weights = tmp_path / "run" / "egoposeformer_v2.safetensors"
+    assert checkpoint.load(weights)[1].training["frames_rendered"] == 32
+    assert {path.suffix for path in (tmp_path / "run").iterdir()} == {".jsonl", ".jpg", ".pt", ".safetensors"}
+    assert cli.main(train) == 1
+    assert "expected a new folder, got one with a run in it" in capsys.readouterr().err
+
+    report = tmp_path / "test.json"
+    evaluate = ["evaluate", "--split", "validation", "--checkpoint", str(weights), "--rate", "15", "--head-pose"]
+    evaluate += ["--clips", "1", "--frames", "8", "--cache", str(tmp_path / "cache"), "--json", str(report)]
+    assert cli.main(evaluate) == 0
+    numbers = json.loads(report.read_text())
+    assert numbers["network"] == "egoposeformer_v2" and numbers["checkpoint"] == str(weights)
+    assert numbers["frames"] == 8 and len(numbers["per_joint_mm"]) == 22
+    for name in ("mpjpe_mm", "pa_mpjpe_mm", "mpjve_mm_s", "jitter"):
+        assert math.isfinite(numbers[name]) and numbers[name] > 0
+    assert abs(sum(numbers["per_joint_mm"].values()) / 22 - numbers["mpjpe_mm"]) < 1e-6
+    # The clip is the one that validation saw after training: streaming and in one piece are the same to fp16's error.
+    validation = checkpoint.load(weights)[1].training["validation"]
+    assert abs(validation["mpjpe_mm"] - numbers["mpjpe_mm"]) < 2.0
+    assert "MPJPE" in capsys.readouterr().out
+
+    share = tmp_path / "share"
+    (share / "weights").mkdir(parents=True)
+    for module in (publish, checkpoint):
+        monkeypatch.setattr(module, "share_directory", lambda: share)
+    published = publish.publish(weights, "mono", "egopose train small.yaml", "a test", [numbers])
+    assert checkpoint.shipped("egoposeformer_v2", 1) == published
+    assert f"| validation | yes | 15 | 8 | {numbers['mpjpe_mm']:.1f} |" in published.with_suffix(".md").read_text()
