@@ -107,12 +107,14 @@ def imported(*patterns):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.partition(".")[0])
-    return names - set(sys.stdlib_module_names) - {"egopose_ros"}
+    return names - set(sys.stdlib_module_names) - NEW_IN_PYTHON - {"egopose_ros"}
 
 
 ROS = re.compile(r"rclpy|.*_msgs|.*_interfaces|tf2_ros|launch.*|ament_.*|rosidl_.*|rpyutils|rmw_.*|rosgraph_.*")
 # import -> distribution where the names differ
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"backports": "backports.zstd", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+# In the standard library of Python 3.14.
+NEW_IN_PYTHON = {"compression"}
 
 
 def test_package_xml_names_every_ros_package_that_is_imported():
@@ -124,7 +126,7 @@ def test_package_xml_names_every_ros_package_that_is_imported():
 
 def test_pip_metadata_names_every_other_package_that_is_imported():
     text = (ROOT / "pyproject.toml").read_text()
-    declared = {name.lower() for name in re.findall(r'"([A-Za-z][\w-]*)(?:[<>=~!][^"]*)?"', text)}
+    declared = {name.lower() for name in re.findall(r'"([A-Za-z][\w.-]*)(?:[<>=~!;][^"]*)?"', text)}
     used = {DISTRIBUTIONS.get(name, name) for name in imported("egopose_ros/**/*.py") if not ROS.fullmatch(name)}
     assert used and used - declared == set()
 
@@ -139,7 +141,7 @@ def test_every_dependency_is_pinned():
     pinned = set(re.findall(r"^([a-z0-9-]+)==", constraints, re.MULTILINE))
     text = (ROOT / "pyproject.toml").read_text()
     tables = re.findall(r"^(?:dependencies|synth|train|view|test) = \[(.*?)\]$", text, re.MULTILINE | re.DOTALL)
-    wanted = {name for table in tables for name in re.findall(r'"([A-Za-z][\w-]*)', table)} - {"egopose_ros"}
+    wanted = {name for table in tables for name in re.findall(r'"([A-Za-z][\w.-]*)', table)} - {"egopose_ros"}
     listed = (ROOT / "requirements/ros.txt").read_text()
     wanted |= set(re.findall(r"^([a-z][\w-]*)", listed, re.MULTILINE))
-    assert {name.lower().replace("_", "-") for name in wanted} <= pinned
+    assert {re.sub("[_.]", "-", name.lower()) for name in wanted} <= pinned
