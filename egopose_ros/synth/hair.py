@@ -31,19 +31,22 @@ class Strands:
 def draw_strands(draw: Draw, body: Body) -> Strands:
     """Draw some strands on each side; their roots turn with the head, their ends lie on the chest and go with it."""
     length = draw.uniform(0.12, 0.42)
-    count = draw.integer(5, 12)
+    count = draw.integer(12, 26)
     bulk = draw.uniform(0.0, 0.03)
     vertices, normals, faces, weights = [], [], [], []
     head, chest = (body.asset.bone(name) for name in ("head", "spine3"))
     eyes = body.landmarks[0].cpu()
     width_of_head = float(body.vertices[body.asset.paint[:, 2] > 0.5, 1].abs().max())
     for side in (-1.0, 1.0):
+        # A side's strands wave together and part a little.
+        fall = draw.uniform(0.0, 0.07), draw.uniform(-0.02, 0.04)
+        wave, phase = draw.uniform(0.0, 0.018), draw.uniform(0, 2 * math.pi)
         for k in range(count):
-            back = draw.uniform(-0.13, -0.015)
+            back = -0.015 - 0.115 * k / count
             root = eyes + torch.tensor([back, side * (width_of_head + 0.004 + bulk), draw.uniform(0.0, 0.05)])
-            wide = draw.uniform(0.006, 0.016)
-            wave, phase = draw.uniform(0.0, 0.015), draw.uniform(0, 2 * math.pi)
-            end = torch.tensor([draw.uniform(0.0, 0.08), side * draw.uniform(-0.03, 0.05), -length * draw.uniform(0.7, 1.1)])
+            wide = draw.uniform(0.004, 0.009)
+            forward, sideways = draw.normal(fall[0], 0.008), draw.normal(fall[1], 0.008)
+            end = torch.tensor([forward, side * sideways, -length * draw.uniform(0.85, 1.05)])
             base = len(vertices)
             for step in range(_STEPS):
                 t = step / (_STEPS - 1)

@@ -95,13 +95,13 @@ def draw_rig(draw: Draw, views: int, bands: tuple[int, ...]) -> WornRig:
         return banded(draw, low, high, bands)
 
     if kind.startswith("cap"):
-        place = np.array([band(0.06, 0.22), draw.uniform(-0.02, 0.02), band(-0.06, 0.11)])
+        place = np.array([band(0.08, 0.23), draw.uniform(-0.02, 0.02), band(-0.06, 0.11)])
         pitch, outward, apart = band(-0.25, 0.4), 0.0, band(0.03, 0.06)
     elif kind == "glasses":
-        place = np.array([band(0.015, 0.06), 0.0, band(-0.02, 0.03)])
+        place = np.array([band(0.032, 0.075), 0.0, band(-0.025, 0.03)])
         pitch, outward, apart = band(-0.05, 0.6), band(0.0, 0.45), band(0.05, 0.075)
     else:
-        place = np.array([band(0.04, 0.1), 0.0, band(-0.045, 0.03)])
+        place = np.array([band(0.05, 0.11), 0.0, band(-0.045, 0.03)])
         pitch, outward, apart = band(0.0, 0.9), band(0.1, 0.6), band(0.03, 0.08)
     cameras, lenses = [], []
     lens = _draw_lens(draw, kind)

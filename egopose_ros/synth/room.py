@@ -122,7 +122,7 @@ def _draw_shell(draw, materials, indoors, centre, reach, floor_height):
     gloss = draw.uniform(0.1, 0.6) if draw.chance(0.5) else 0.0
     floor = materials.add(furniture.FLOORS, draw.uniform(0.5, 2.2), *colours, gloss=gloss)
     wall_colour = draw.grey(0.55, 0.98) if draw.chance(0.6) else draw.any_colour()
-    wall = materials.add(("plain", "plain", "plain", "bricks", "concrete", "stripes", "planks"), 1.2, wall_colour)
+    wall = materials.add((*("plain",) * 5, "bricks", "concrete", "stripes", "planks"), 1.2, wall_colour)
     accent = materials.add(("plain", "print", "concrete", "tiles"), 1.2, draw.any_colour()) if draw.chance(0.3) else wall
     ceiling = materials.add(("plain", "tiles"), 0.6, draw.grey(0.7, 1.0))
     return [wall, accent, wall, wall, floor, ceiling], low, high

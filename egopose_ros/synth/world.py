@@ -18,7 +18,7 @@ from torch import Tensor
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.rig import Rig
 from egopose_ros.geometry.rigid import invert, transform
-from egopose_ros.skeleton import SMPL22
+from egopose_ros.skeleton import SKELETONS, SMPL22, skeleton_map
 from egopose_ros.synth import attire, rigs, room, truth
 from egopose_ros.synth.body import Body, PosedBody, draw_body, pose_body
 from egopose_ros.synth.materials import Draw, MaterialList
@@ -97,6 +97,23 @@ class Recording:
     def joints_head(self) -> np.ndarray:
         """(T, 22, 3) float32 [m]"""
         return _to_frame(self.T_world_head, self.joints_world)
+
+    def joints(self, skeleton: str) -> np.ndarray:
+        """Return (T, J, 3) float32 [m] world joints of any skeleton: smpl22's, or what `skeleton_map` makes of them.
+
+        What only the body knows is exact: the tips of the middle fingers, the first camera, and the middle of the foot,
+        half way from ankle to ball.
+        """
+        mapped = skeleton_map("smpl22", skeleton)(self.joints_world)
+        own = {"camera": self.T_world_camera[:, 0, :3, 3]}
+        for side, tip in (("left", 1), ("right", 3)):
+            ankle, ball = (self.joints_world[:, SMPL22.index(f"{side}_{joint}")] for joint in ("ankle", "foot"))
+            own[f"{side}_finger"] = self.landmarks_world[:, tip]
+            own[f"{side}_transversetarsal"] = 0.5 * (ankle + ball)
+        for row, joint in enumerate(SKELETONS[skeleton].joints):
+            if joint in own:
+                mapped[:, row] = own[joint]
+        return mapped
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,10 +11,11 @@ from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.models import EUCM, DoubleSphere, Fisheye62, KannalaBrandt, OCam
 from egopose_ros.camera.remap import Remapper
 from egopose_ros.camera.rig import Rig, RigCamera
-from egopose_ros.skeleton import SMPL22
+from egopose_ros.skeleton import SKELETONS, SMPL22
 from egopose_ros.structs import Visibility
 from egopose_ros.synth.raster import view_of_camera
 from egopose_ros.synth.sensor import IDEAL
+from egopose_ros.synth.sheet import sheet
 from egopose_ros.synth.truth import adjacency
 from egopose_ros.synth.world import record
 
@@ -74,6 +76,20 @@ def _check_visible(recording, view, part, depth):
         assert found >= 0 and touch[joint, found]
         behind = np.linalg.norm(recording.joints_camera[frame, view, joint]) - float(depth[frame, y, x])
         assert -0.15 < behind < 0.26  # inside the limb, not behind it
+
+
+def test_every_skeleton_has_its_truth(recordings):
+    recording = recordings[0]
+    for name, skeleton in SKELETONS.items():
+        joints = recording.joints(name)
+        assert joints.shape == (3, skeleton.size, 3) and np.isfinite(joints).all(), name
+        for row, joint in enumerate(skeleton.joints):
+            if joint in SMPL22.joints:
+                np.testing.assert_array_equal(joints[:, row], recording.joints_world[:, SMPL22.index(joint)])
+    egocap = recording.joints("egocap18")
+    hand = SKELETONS["egocap18"]
+    reach = np.linalg.norm(egocap[:, hand.index("left_finger")] - egocap[:, hand.index("left_wrist")], axis=-1)
+    assert (reach > 0.08).all() and (reach < 0.25).all()
 
 
 def test_what_is_asked_of_it_is_checked():
@@ -137,3 +153,13 @@ def test_one_scene_through_five_cameras_is_one_canonical_picture():
         assert error[whole].mean() < 6.0, name
         seen = view_of_camera(model).seen
         assert seen.float().mean() > 0.3, name
+
+
+def test_a_contact_sheet_is_a_picture_of_recordings(tmp_path):
+    heard = []
+    sheet(tmp_path / "sheet.png", seed=7, rows=1, columns=2, tile=128, progress=lambda done, of: heard.append((done, of)))
+    picture = cv2.imread(str(tmp_path / "sheet.png"))
+    assert picture.shape == (128, 256, 3) and heard == [(1, 2), (2, 2)]
+    assert picture[:, :128].std() > 10 and np.abs(picture[:, :128].astype(float) - picture[:, 128:]).mean() > 5
+    with pytest.raises(ValueError, match="expected a .png or .jpg file"):
+        sheet(tmp_path / "sheet.txt")
