@@ -39,16 +39,15 @@ from torch import Tensor, nn
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.config import ConfigError, option
 from egopose_ros.features.backbones import ImageEncoder
-from egopose_ros.geometry.kinematics import chain_matrix, forward_kinematics, rotation_from_6d, rotation_to_6d
+from egopose_ros.geometry.kinematics import rotation_to_6d
 from egopose_ros.networks import student_t
+from egopose_ros.networks.body import JOINTS, BodyHead, UncertaintyHead, mlp
 from egopose_ros.networks.interface import NetworkInput, Prediction
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.window.attention import KeyValueCache, TemporalAttention, Timeline, timeline
 
-JOINTS = SMPL22.size
 CONFIDENCE_RADIUS = 0.1
 """[m], of Prediction.confidence"""
-_ROOT = SMPL22.index("head")
 
 
 @dataclass(frozen=True)
@@ -114,10 +113,6 @@ class State:
     """(B,) bool, false before the first frame"""
 
 
-def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
-
-
 def _fourier(x: Tensor) -> Tensor:
     """Encode coordinates (..., 2) in -1..1 as (..., 22): themselves, sines and cosines from half a turn to eight."""
     angles = x[..., None, :] * (math.pi * 2.0 ** torch.arange(-1, 4, device=x.device))[:, None]
@@ -136,8 +131,8 @@ class HeadQuery(nn.Module):
         self.base = nn.Parameter(torch.randn(config.width) * 0.02)
         self.auxiliary = config.auxiliary
         if config.auxiliary:
-            self.motion = _mlp(7, config.width, config.width)
-            self.gravity = _mlp(3, config.width, config.width)
+            self.motion = mlp(7, config.width, config.width)
+            self.gravity = mlp(3, config.width, config.width)
             self.no_motion = nn.Parameter(torch.randn(config.width) * 0.02)
             self.no_gravity = nn.Parameter(torch.randn(config.width) * 0.02)
 
@@ -219,7 +214,7 @@ class DecoderLayer(nn.Module):
         self.temporal_norm = nn.LayerNorm(width) if config.temporal else None
         self.cross = ViewCrossAttention(width, config.heads, config.views)
         self.cross_norm = nn.LayerNorm(width)
-        self.feedforward = nn.Sequential(nn.LayerNorm(width), *_mlp(width, 4 * width, width))
+        self.feedforward = nn.Sequential(nn.LayerNorm(width), *mlp(width, 4 * width, width))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -231,92 +226,6 @@ class DecoderLayer(nn.Module):
             x = x + self.dropout(attended)
         x = x + self.dropout(self.cross(self.cross_norm(x)[:, :, None] + condition, tokens))
         return x + self.dropout(self.feedforward(x)), cache
-
-
-class BodyHead(nn.Module):
-    """A query token to body parameters, and those to joints."""
-
-    def __init__(self, config: EgoPoseFormerV2Config):
-        super().__init__()
-        self.fk = config.fk
-        rest, bones, signs = _template()
-        self.register_buffer("rest", rest, persistent=False)
-        self.register_buffer("bones", bones, persistent=False)
-        self.register_buffer("signs", signs, persistent=False)
-        self.register_buffer("chain", chain_matrix(SMPL22.parents), persistent=False)
-        self.sizes = (3, 6 * JOINTS, 1, 3 * (int(bones.max()) + 1)) if self.fk else (3 * JOINTS,)
-        self.mlp = nn.Sequential(nn.LayerNorm(config.width), *_mlp(config.width, 2 * config.width, sum(self.sizes)))
-        nn.init.normal_(self.mlp[-1].weight, std=1e-3)
-        nn.init.zeros_(self.mlp[-1].bias)
-
-    def initial(self) -> Tensor:
-        """Return the parameters (P,) of a wearer in T-pose below a camera that looks straight down."""
-        R_reference_body = self.rest.new_tensor([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
-        head = self.rest.new_tensor([0.0, 0.15, 0.05])
-        if not self.fk:
-            joints = (self.chain @ self.rest) @ R_reference_body.T
-            return (joints - joints[_ROOT] + head).flatten()
-        sixd = rotation_to_6d(R_reference_body).repeat(JOINTS)
-        return torch.cat([head, sixd, self.rest.new_zeros(sum(self.sizes[2:]))])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return what tokens (..., C) add to the parameters (..., P)."""
-        return self.mlp(x)
-
-    def joints(self, parameters: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return joints (..., J, 3) and rotations (..., J, 3, 3) in the reference frame."""
-        if not self.fk:
-            return parameters.unflatten(-1, (JOINTS, 3)), None
-        head, sixd, log_scale, changes = parameters.split(self.sizes, -1)
-        rotations = rotation_from_6d(sixd.unflatten(-1, (JOINTS, 6)))
-        changes = changes.unflatten(-1, (-1, 3))[..., self.bones, :]
-        changes = nn.functional.pad(changes, (0, 0, 1, 0)) * self.signs  # the pelvis has no bone
-        offsets = log_scale.exp()[..., None] * (self.rest + changes)
-        joints = forward_kinematics(rotations, offsets, SMPL22.parents, self.chain)
-        return joints - joints[..., _ROOT : _ROOT + 1, :] + head[..., None, :], rotations
-
-
-def _template() -> tuple[Tensor, Tensor, Tensor]:
-    """Return T-pose offsets (J, 3) [m] from the parent, the bone (J - 1,) each joint but the pelvis shares with its
-    mirror, and signs (J, 3) of the side.
-
-    An adult of 1.70 m by usual proportions; the network learns what differs.
-    """
-    offsets = {
-        "hip": (0.01, 0.11, -0.06), "knee": (0.0, 0.0, -0.41), "ankle": (0.0, 0.0, -0.45), "foot": (0.15, 0.0, -0.05),
-        "spine1": (0.0, 0.0, 0.10), "spine2": (0.0, 0.0, 0.09), "spine3": (-0.01, 0.0, 0.13),
-        "neck": (0.03, 0.0, 0.18), "head": (0.035, 0.0, 0.10),
-        "collar": (0.05, 0.07, 0.12), "shoulder": (-0.01, 0.115, -0.03), "elbow": (0.0, 0.27, 0.0),
-        "wrist": (0.0, 0.25, 0.0),
-    }  # fmt: skip
-    bones = [joint.removeprefix("left_").removeprefix("right_") for joint in SMPL22.joints[1:]]
-    signs = torch.ones(JOINTS, 3)
-    for index, joint in enumerate(SMPL22.joints):
-        if joint.startswith("right_"):
-            signs[index, 1] = -1.0
-    rest = torch.tensor([(0.0, 0.0, 0.0), *(offsets[bone] for bone in bones)]) * signs
-    return rest, torch.tensor([list(offsets).index(bone) for bone in bones]), signs
-
-
-class UncertaintyHead(nn.Module):
-    """A query token to the Cholesky factor of each joint's scale matrix."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.mlp = nn.Sequential(nn.LayerNorm(width), *_mlp(width, 2 * width, JOINTS * 6))
-        nn.init.normal_(self.mlp[-1].weight, std=1e-3)
-        nn.init.zeros_(self.mlp[-1].bias)
-        self.register_buffer("spread", torch.ones(JOINTS))
-        """(J,) measured on validation data after training, so that regions hold the share they claim"""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (..., J, 3, 3) [m], lower triangular with a diagonal of at least 1 mm."""
-        raw = 0.1 * self.mlp(x).unflatten(-1, (JOINTS, 6))
-        diagonal = 0.1 * nn.functional.softplus(10.0 * raw[..., :3]) + 1e-3
-        cholesky = torch.diag_embed(diagonal)
-        rows, columns = torch.tril_indices(3, 3, -1, device=x.device)
-        cholesky[..., rows, columns] = raw[..., 3:]
-        return cholesky * self.spread[:, None, None]
 
 
 class EgoPoseFormerV2(nn.Module):
@@ -336,13 +245,13 @@ class EgoPoseFormerV2(nn.Module):
         # Large enough that heads look at different places from the start: from an even mean they learn late.
         nn.init.normal_(self.token_position.weight, std=0.3)
         self.camera = nn.Parameter(torch.randn(config.views, width))
-        self.extrinsics = _mlp(9, width, width)
+        self.extrinsics = mlp(9, width, width)
         self.proposal = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.refinement = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
-        self.proposal_head = BodyHead(config)
-        self.refinement_head = BodyHead(config)
+        self.proposal_head = BodyHead(width, config.fk)
+        self.refinement_head = BodyHead(width, config.fk)
         self.start = nn.Parameter(self.proposal_head.initial())
-        self.projected = _mlp(JOINTS * (_FOURIER + 1), width, width) if config.projection else None
+        self.projected = mlp(JOINTS * (_FOURIER + 1), width, width) if config.projection else None
         self.uncertainty = UncertaintyHead(width) if config.uncertainty else None
 
     @property

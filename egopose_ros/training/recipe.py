@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from egopose_ros.camera.canonical import CANONICAL
-from egopose_ros.networks.egoposeformer_v2 import JOINTS, EgoPoseFormerV2
+from egopose_ros.networks.body import JOINTS
+from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2
 from egopose_ros.training.config import LossConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.losses import Losses, heatmap_error, pose_losses

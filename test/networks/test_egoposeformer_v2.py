@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from egopose_ros.networks.egoposeformer_v2 import BodyHead, EgoPoseFormerV2Config, ViewCrossAttention
+from egopose_ros.networks.body import BodyHead
+from egopose_ros.networks.egoposeformer_v2 import ViewCrossAttention
 from egopose_ros.networks.table import build
 from egopose_ros.skeleton import SMPL22
 
@@ -71,7 +72,7 @@ def test_two_views_on_one_place_see_what_the_network_was_told(clip, make):
 @torch.no_grad()
 def test_kinematics_keep_bones_whatever_the_rotations():
     torch.manual_seed(0)
-    head = BodyHead(EgoPoseFormerV2Config())
+    head = BodyHead(32)
     parameters = head.initial().repeat(50, 1)
     parameters[:, 3:135] += torch.randn(50, 132)
     parameters[:, 135] = 0.2

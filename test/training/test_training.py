@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from egopose_ros import checkpoint
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.config import replace
-from egopose_ros.networks.egoposeformer_v2 import BodyHead, EgoPoseFormerV2Config
+from egopose_ros.networks.body import BodyHead
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.training import augment, cache, data
 from egopose_ros.training.config import AugmentConfig, TrainConfig
@@ -24,7 +24,7 @@ MODEL = {"width": 64, "heads": 4, "layers": 1, "window": 4}
 def draw_clip(seed: int, frames: int = 6, views: int = 1) -> cache.CachedClip:
     """Draw a wearer whose limbs swing, below cameras that look down."""
     rng = np.random.default_rng(seed)
-    head = BodyHead(EgoPoseFormerV2Config())
+    head = BodyHead(32)
     start = head.initial().double()
     base = Rotation.from_matrix([[0, -1, 0], [-1, 0, 0], [0, 0, -1]])
     swing = rng.normal(0, 0.3, (SMPL22.size, 3)) * np.sin(np.arange(frames) / 3 + rng.uniform(0, 6))[:, None, None]
@@ -140,7 +140,7 @@ def test_geometric_changes_keep_truth_and_images_together(views):
         np.testing.assert_allclose(np.linalg.det(changed.T_world_reference), 1.0, atol=1e-6)
     # Kinematics hold before and after, so rotations, joints and sides changed alike.
     for changed in (sample, rolled, augment.mirror(sample)):
-        rest = BodyHead(EgoPoseFormerV2Config()).rest.numpy()
+        rest = BodyHead(32).rest.numpy()
         for parent, child in SMPL22.bones:
             bone = changed.rotations[:, parent] @ rest[child]
             np.testing.assert_allclose(changed.joints[:, child] - changed.joints[:, parent], bone, atol=1e-4)
