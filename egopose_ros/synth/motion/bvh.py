@@ -21,11 +21,11 @@ _SMPL22_FROM_CMU = {
     "collar": "{Side}Shoulder", "shoulder": "{Side}Arm", "elbow": "{Side}ForeArm", "wrist": "{Side}Hand",
 }  # fmt: skip
 
-_SUBJECT_ACTIONS = {"05": "dance", "26": "gesture", "27": "gesture", "29": "gesture"}
-_CLIP_ACTIONS = {
-    "02_03": "run", "02_04": "jump", "02_05": "punch", "02_06": "lift", "02_07": "exercise", "02_08": "exercise",
-    "02_09": "exercise", "02_10": "handle", "16_15": "walk", "16_16": "walk", "10_04": "walk",
+_ACTIONS = {
+    "05": "dance", "02_03": "run", "02_04": "jump", "02_05": "punch", "02_06": "lift", "02_07": "exercise",
+    "02_08": "exercise", "02_09": "exercise", "02_10": "handle",
 }  # fmt: skip
+"""of clips and of subjects; the others walk"""
 
 
 @dataclass(frozen=True)
@@ -128,5 +128,5 @@ def load_bvh(path: str | Path, metres_per_unit: float = METRES_PER_UNIT) -> Moti
         source="cmu",
         family=path.stem.split("_")[0],
         licence=LICENCE,
-        action=lambda name: _CLIP_ACTIONS.get(name, _SUBJECT_ACTIONS.get(name[:2], "walk")),
+        action=_ACTIONS.get(path.stem, _ACTIONS.get(path.stem.split("_")[0], "walk")),
     )

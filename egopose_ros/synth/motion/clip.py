@@ -33,6 +33,10 @@ HELD = ("book", "tablet", "newspaper", "phone", "cup", "stick", "box")
 """Kinds that move with the hands while they are held."""
 
 
+BUTTOCKS = 0.15
+"""[m] pelvis above a seat, on the reference body"""
+
+
 @dataclass(frozen=True)
 class Support:
     """A box that the body rests on or handles."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from egopose_ros.geometry.rigid import slerp
-from egopose_ros.synth.motion.clip import Motion
+from egopose_ros.synth.motion.clip import BUTTOCKS, Motion, Support
 from egopose_ros.synth.motion.retarget import retarget, skeleton_rows
 
 LICENCE = "CC0-1.0 (Mesh2Motion)"
@@ -155,47 +156,58 @@ def load_glb(path: str | Path) -> list[Motion]:
         wanted = " or ".join(f"'{rig['pelvis']}'" for rig in _RIGS)
         raise ValueError(f"{path}: expected a figure with a joint {wanted}, got {', '.join(glb.names)}")
     rows = skeleton_rows(rig, glb.names)
-    translation, rotation, scale = (values[None] for values in glb.rest())
-    reference_rotations, reference_joints = glb.world(translation, rotation, scale)
+    rest = tuple(values[None] for values in glb.rest())
+    reference_rotations, reference_joints = glb.world(*rest)
     motions = []
     for animation in glb.document.get("animations", ()):
         name = animation.get("name", f"animation{len(motions)}")
         if name.lower() in UNPOSED:
             continue
-        inputs = [glb.accessor(sampler["input"])[:, 0] for sampler in animation["samplers"]]
-        length = max(times[-1] for times in inputs)
-        at = np.arange(int(round(length * SAMPLE_FPS)) + 1) / SAMPLE_FPS
-        tracks = {
-            "translation": np.repeat(translation, len(at), 0),
-            "rotation": np.repeat(rotation, len(at), 0),
-            "scale": np.repeat(scale, len(at), 0),
-        }
-        for channel in animation["channels"]:
-            target, sampler = channel["target"], animation["samplers"][channel["sampler"]]
-            if target["path"] in tracks and "node" in target:
-                kind = sampler.get("interpolation", "LINEAR")
-                values = glb.accessor(sampler["output"])
-                tracks[target["path"]][:, target["node"]] = sample_channel(
-                    inputs[channel["sampler"]], values, kind, at, target["path"] == "rotation"
-                )
-        rotations, positions = glb.world(tracks["translation"], tracks["rotation"], tracks["scale"])
+        rotations, positions = glb.world(*_sample(glb, animation, rest))
         family = family_of(name)
-        motions.append(
-            retarget(
-                rotations[:, rows],
-                positions[:, rows],
-                reference_rotations[0, rows],
-                reference_joints[0, rows],
-                fps=SAMPLE_FPS,
-                name=name.replace(" ", "_"),
-                source="mesh2motion",
-                family=family,
-                licence=LICENCE,
-                action=lambda _, family=family: _ACTIONS.get(family, "idle"),
-                in_place=name.lower().startswith(IN_PLACE),
-            )
+        motion = retarget(
+            rotations[:, rows],
+            positions[:, rows],
+            reference_rotations[0, rows],
+            reference_joints[0, rows],
+            fps=SAMPLE_FPS,
+            name=name.replace(" ", "_"),
+            source="mesh2motion",
+            family=family,
+            licence=LICENCE,
+            action=_ACTIONS.get(family, "idle"),
+            in_place=name.lower().startswith(IN_PLACE),
         )
+        motions.append(replace(motion, supports=(_seat(motion),)) if family == "sit" else motion)
     return motions
+
+
+def _sample(glb: Glb, animation: dict[str, Any], rest: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """Return local translations, rotations and scales (T, N, ...) of an animation at `SAMPLE_FPS`."""
+    inputs = [glb.accessor(sampler["input"])[:, 0] for sampler in animation["samplers"]]
+    at = np.arange(int(round(max(times[-1] for times in inputs) * SAMPLE_FPS)) + 1) / SAMPLE_FPS
+    tracks = {path: np.repeat(values, len(at), 0) for path, values in zip(("translation", "rotation", "scale"), rest)}
+    for channel in animation["channels"]:
+        target, number = channel["target"], channel["sampler"]
+        if target["path"] in tracks and "node" in target:
+            sampler = animation["samplers"][number]
+            tracks[target["path"]][:, target["node"]] = sample_channel(
+                inputs[number],
+                glb.accessor(sampler["output"]),
+                sampler.get("interpolation", "LINEAR"),
+                at,
+                target["path"] == "rotation",
+            )
+    return list(tracks.values())
+
+
+def _seat(motion: Motion) -> Support:
+    """Return a seat below the lowest place of the pelvis, which the animation leaves out."""
+    lowest = int(motion.pelvis_world[:, 2].argmin())
+    pelvis, facing = motion.pelvis_world[lowest], motion.rotations_world[lowest, 0, :, 0]
+    top = max(float(pelvis[2]) - BUTTOCKS, 0.1)
+    centre = np.array([*pelvis[:2], top - 0.04])
+    return Support("seat", centre, float(np.arctan2(facing[1], facing[0])), np.array([0.44, 0.46, 0.08]))
 
 
 def family_of(name: str) -> str:

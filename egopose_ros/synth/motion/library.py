@@ -45,6 +45,9 @@ _WEIGHTS = {
 }
 """How often a procedural family is drawn, 1 unless said here: what fills a day, and what opens up the space of poses"""
 
+_UNREAL = ("Flying", "Levitate", "Swim", "Run_Anime", "Backflip")
+"""Beginnings of names of clips that nobody with a camera on the head does"""
+
 CLIPS_SHARE = 0.4
 """of motions come from clips where a folder of them is given"""
 _LOOP_RADIANS = 0.5
@@ -82,7 +85,8 @@ def load_clips(folder: Path) -> tuple[Motion, ...]:
     motions = [load_bvh(path) for path in sorted(folder.rglob("*.bvh"))]
     for path in sorted(folder.rglob("*.glb")):
         motions += load_glb(path)
-    return tuple(retime(m, 1.0, 60.0) if m.fps > 60 else m for m in motions if m.frames > 8)
+    motions = [motion for motion in motions if motion.frames > 8 and not motion.name.startswith(_UNREAL)]
+    return tuple(retime(motion, 1.0, 60.0) if motion.fps > 60 else motion for motion in motions)
 
 
 def draw_motion(seed: int, split: str, frames: int, fps: float, folder: Path | None = None) -> Motion:

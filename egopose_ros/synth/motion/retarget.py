@@ -7,8 +7,6 @@ R(t) = W(t) W(ref)^T A, and the limb's direction in R(t) is exactly the source's
 
 from __future__ import annotations
 
-from typing import Callable
-
 import numpy as np
 from scipy.ndimage import binary_closing, binary_opening, gaussian_filter1d
 
@@ -38,7 +36,7 @@ def retarget(
     source: str,
     family: str,
     licence: str,
-    action: Callable[[str], str],
+    action: str,
     in_place: bool = False,
 ) -> Motion:
     """Return a motion of source segments (T, 22, 3, 3) and joints (T, 22, 3) [m], already in SMPL-22 order.
@@ -82,7 +80,7 @@ def retarget(
         pelvis_world=pelvis.astype(np.float32),
         leg_length=length,
         foot_contact=foot_contact(placed, fps),
-        action=(action(name),) * len(rotations),
+        action=(action,) * len(rotations),
     )
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from egopose_ros.synth.motion.choreography import SIGN, Choreography
-from egopose_ros.synth.motion.clip import Support
-
-_BUTTOCKS = 0.15
-"""[m] pelvis above a seat"""
+from egopose_ros.synth.motion.clip import BUTTOCKS, Support
 
 
 def sit(
@@ -26,7 +23,7 @@ def sit(
     hips = stage.ahead(-back)
     recline = rng.choice([rng.uniform(-0.05, 0.12), rng.uniform(-0.45, -0.15)], p=[0.65, 0.35])
     flex = rng.uniform(0.0, 0.3) - 0.4 * min(recline, 0.0)
-    z = stage.level + max(seat, 0.2) + _BUTTOCKS
+    z = stage.level + max(seat, 0.2) + BUTTOCKS
     stage.supports.append(
         Support(
             "seat",
