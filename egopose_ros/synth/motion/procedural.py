@@ -12,7 +12,14 @@ from egopose_ros.synth.motion.choreography import Choreography, Tracks
 from egopose_ros.synth.motion.clip import Motion
 from egopose_ros.synth.motion.curves import blur, minimum_jerk, noise
 from egopose_ros.synth.motion.families import ACTIVITIES, FAMILIES, Family, Plan
-from egopose_ros.synth.motion.solver import Controls, chest_rotation, outside_trunk, shoulders_world, solve
+from egopose_ros.synth.motion.solver import (
+    Controls,
+    chest_rotation,
+    clear_of_the_rig,
+    outside_trunk,
+    shoulders_world,
+    solve,
+)
 from egopose_ros.synth.motion.upper import Scene, Upper
 
 LICENCE = "Apache-2.0 (generated)"
@@ -130,7 +137,7 @@ def _controls(
         tracks.pelvis_angles,
         spine,
         blur(head, times, 0.06),
-        blur(outside_trunk(wrist), times, 0.05) + tremor,
+        blur(outside_trunk(clear_of_the_rig(wrist)), times, 0.05) + tremor,
         blur(swivel, times, 0.06),
         blur(hand, times, 0.04),
         tracks.ankle_world,

@@ -27,6 +27,8 @@ _SPINE_SHARES = {"spine1": 0.3, "spine2": 0.65, "spine3": 1.0}
 _TRUNK_HALF_WIDTH, _TRUNK_DEPTH = 0.175, 0.165
 _RELAXED_SWIVEL = 0.6
 """[rad] of an elbow outwards from straight below the arm"""
+_FOREHEAD = np.array([0.20, 0.0, 0.30])
+"""[m] in chest axes, of a head held upright"""
 _THIGH = 0.105
 """[m] of a wrist from the middle of a thigh"""
 
@@ -105,6 +107,14 @@ def outside_trunk(wrist_chest: np.ndarray) -> np.ndarray:
 def _soft_excess(value: np.ndarray, softness: float = 0.02) -> np.ndarray:
     """Return max(value, 0) with a rounded corner."""
     return softness * np.logaddexp(0.0, np.clip(value / softness, -40.0, None))
+
+
+def clear_of_the_rig(wrist_chest: np.ndarray) -> np.ndarray:
+    """Keep wrists (T, 2, 3) off what the wearer has on the forehead, so that hands pass around the camera."""
+    away = wrist_chest - _FOREHEAD + [0.02, 0.0, 0.0]
+    distance = np.linalg.norm(away, axis=-1, keepdims=True)
+    wanted = soft_limit(distance, 0.22, 1e9, 0.06)
+    return wrist_chest + away / np.maximum(distance, 0.02) * (wanted - distance)
 
 
 def outside_thighs(wrist_chest: np.ndarray, R: np.ndarray) -> np.ndarray:
