@@ -13,7 +13,7 @@ COMMANDS = {
     "view": "show live topics in the browser",
     "synth": "make synthetic fisheye video with exact truth: bags, clips, contact sheets",
     "train": "train a network in the synthetic world",
-    "evaluate": "measure a network on a split of the benchmark",
+    "evaluate": "measure poses on bags with ground truth, or on a split of the benchmark",
     "calibration": "check and draw a camera calibration",
     "doctor": "check the installation and the graph, with the mend for what is wrong",
 }

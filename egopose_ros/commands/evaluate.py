@@ -1,118 +1,162 @@
-"""`egopose evaluate`: measure a network on a split of the benchmark, frame by frame as it runs live."""
+"""`egopose evaluate`: how good the poses are, on bags or on a split of the benchmark, frame by frame as they run live."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from egopose_ros import pipeline
-from egopose_ros.camera.canonical import CANONICAL
-from egopose_ros.camera.rig import Rig, RigCamera
-from egopose_ros.config import Config, replace
-from egopose_ros.evaluation.benchmark import Track, summarise
-from egopose_ros.networks.student_t import NU
+from egopose_ros.commands import evaluate_split
+from egopose_ros.commands.bag_evaluation import Evaluation, Subject, evaluate
+from egopose_ros.config import Config
+from egopose_ros.evaluation import results
+from egopose_ros.evaluation.protocols import PROTOCOLS
+from egopose_ros.files import require_folder, write_whole
+from egopose_ros.flags import assignment
 from egopose_ros.networks.table import NETWORKS
-from egopose_ros.pipeline import Pipeline
-from egopose_ros.resources import cache_directory
-from egopose_ros.structs import Frame, Visibility
-from egopose_ros.training import cache
-from egopose_ros.training.cache import CachedClip
-from egopose_ros.training.config import DataConfig
+from egopose_ros.skeleton import SKELETONS
+
+DAMAGED = 3
+"""exit status where all is done, but a bag was damaged"""
+METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--split", default="test", choices=("validation", "test"), help="default test")
+    parser.epilog = (
+        "Exit status: 0 done, 1 failed or worse than --gate allows, 2 wrong usage, 3 done with what is whole of a "
+        "damaged bag."
+    )
+    parser.add_argument("bags", nargs="*", type=Path, metavar="BAG", help="bag folder, or a .mcap, .db3 or .bag file")
     parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
-    parser.add_argument("--checkpoint", default="", help="checkpoint file (default: the one that ships)")
-    parser.add_argument("--views", type=int, default=1, help="cameras of the rigs (default 1)")
-    parser.add_argument("--clips", type=int, default=40, help="clips of the split (default 40)")
-    parser.add_argument("--frames", type=int, default=60, help="frames of a clip (default 60)")
-    parser.add_argument("--rate", default="30", metavar="HZ", help="frame rate (default 30)")
-    parser.add_argument("--head-pose", action="store_true", help="give the network the head pose, too")
+    parser.add_argument(
+        "--checkpoint", action="append", default=[], help="checkpoint file (default: that which ships); again: compare"
+    )
     parser.add_argument("--precision", default="auto", help="as runtime.precision")
-    parser.add_argument("--cache", type=Path, help="folder of rendered clips (default: in the user's cache)")
-    parser.add_argument("--render-workers", type=int, default=2, help="processes that render (default 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as one JSON object")
+    _add_bag_arguments(parser.add_argument_group("bags"))
+    evaluate_split.add_arguments(parser.add_argument_group("split of the benchmark, without a bag"))
+
+
+def _add_bag_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--topics", nargs="+", default=(), help="image topics of the rig, where a bag has several")
+    group.add_argument("--calibration", default="", help="calibration file (default: that of the bag, or CameraInfo)")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"
+    )
+    group.add_argument(
+        "--truth", default="", metavar="TOPIC|FILE",
+        help="ground truth: a topic of poses, TF or markers, or a .csv, .json or .npz file (default: the bag's own)",
+    )  # fmt: skip
+    group.add_argument("--truth-offset", default="0", metavar="S|auto", help="how far its clock is ahead (default 0)")
+    group.add_argument("--truth-frame", default="", choices=("camera", "world"), help="frame of its joints, if unclear")
+    group.add_argument("--truth-skeleton", default="", choices=tuple(SKELETONS), help="skeleton of its joints, if unclear")
+    group.add_argument("--protocol", default="egopose", choices=tuple(PROTOCOLS), help="default %(default)s")
+    group.add_argument(
+        "--predictions", action="append", default=[], type=Path, metavar="BAG",
+        help="poses recorded live, one bag for each BAG: scored beside, and compared with those made here",
+    )  # fmt: skip
+    group.add_argument("--predictions-topic", default="", help="their topic, where a bag has several")
+    group.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, report.html and the poses there")
+    group.add_argument("--gate", type=Path, metavar="BASELINE", help="fail where a metric is worse than in this JSON")
+    group.add_argument(
+        "--tolerance", action="append", default=[], metavar="NAME=VALUE[%]", help="by how much it may be; * is every one"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate and print."""
-    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json {arguments.json}: expected a folder to write in, got none")
-    data = replace(
-        DataConfig(), {"views": arguments.views, "clip_frames": arguments.frames, "rates_hz": (arguments.rate,)}
-    )
-    root = arguments.cache or cache_directory() / "clips"
-    cache.render_missing(root, arguments.split, data, arguments.clips, arguments.render_workers)
-    clips = cache.load(root, arguments.split, data, arguments.clips)
-    settings = {
-        "network.name": arguments.network,
-        "network.checkpoint": arguments.checkpoint,
-        "runtime.precision": arguments.precision,
-        "window.max_gap_s": 2.0 / float(arguments.rate) + 0.5,
-    }
-    estimator = pipeline.load(replace(Config(), settings), rig_of(clips[0]))
-    tracks = [track(estimator, clip, arguments.head_pose) for clip in tqdm(clips, "evaluate", unit="clip")]
-    numbers = {
-        "network": arguments.network,
-        "checkpoint": estimator.checkpoint,
-        "split": arguments.split,
-        "views": arguments.views,
-        "head_pose": arguments.head_pose,
-        "rate_hz": float(arguments.rate),
-        "clips": len(clips),
-        **summarise(tracks, estimator.skeleton, NU),
-    }
-    print(_table(numbers))
+    """Evaluate, print, write and judge."""
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(numbers, indent=2) + "\n")
-    return 0
+        require_folder(arguments.json, "--json")
+    if not arguments.bags:
+        return evaluate_split.run(arguments)
+    # What can be wrong with the command line is found before the work.
+    baseline = results.read_baseline(arguments.gate) if arguments.gate is not None else None
+    tolerances = results.parse_tolerances(arguments.tolerance)
+    if arguments.output is not None:
+        require_folder(arguments.output / METRICS_FILE if arguments.output.is_dir() else arguments.output, "--output")
+        arguments.output.mkdir(exist_ok=True)
+    evaluation = evaluate(_subject(arguments))
+    content = json.dumps(evaluation.numbers, indent=2) + "\n"
+    print(_table(evaluation))
+    if arguments.json is not None:
+        write_whole(arguments.json, content)
+    if arguments.output is not None:
+        _write_report(evaluation, arguments.output, content)
+    for line in evaluation.losses:
+        print(f"egopose evaluate: {line}", file=sys.stderr)
+    if baseline is not None and not _passes(evaluation, baseline, tolerances):
+        return 1
+    return DAMAGED if evaluation.losses else 0
 
 
-def rig_of(clip: CachedClip) -> Rig:
-    """Return the rig of a clip in canonical cameras, its head frame that of the first one."""
-    cameras = (RigCamera(f"camera{i}", CANONICAL, T_head_camera=T) for i, T in enumerate(clip.T_reference_camera))
-    return Rig(tuple(cameras))
+def _subject(arguments: argparse.Namespace) -> Subject:
+    overrides = dict(assignment(item) for item in arguments.set)
+    overrides |= {"network.name": arguments.network, "runtime.precision": arguments.precision}
+    if arguments.calibration:
+        overrides["camera.calibration"] = arguments.calibration
+    return Subject(
+        bags=tuple(arguments.bags),
+        checkpoints=tuple(arguments.checkpoint) or ("",),
+        topics=tuple(arguments.topics),
+        overrides=overrides,
+        truth=arguments.truth,
+        truth_offset=arguments.truth_offset,
+        truth_frame=arguments.truth_frame,
+        truth_skeleton=arguments.truth_skeleton,
+        protocol=arguments.protocol,
+        predictions=tuple(arguments.predictions),
+        predictions_topic=arguments.predictions_topic,
+        output=arguments.output,
+    )
 
 
-def track(pipeline: Pipeline, clip: CachedClip, head_pose: bool) -> Track:
-    """Run a pipeline over a clip, with or without its head pose."""
-    pipeline = pipeline.with_rig(rig_of(clip))
-    state = pipeline.init_state()
-    poses = []
-    for index in range(clip.frames):
-        images = tuple(clip.image(index, view) for view in range(clip.views))
-        T_world_head = clip.T_world_reference[index] if head_pose else None
-        state, pose = pipeline.step(state, Frame(int(clip.stamps_ns[index]), images, T_world_head))
-        poses.append(pose)
-    joints = np.stack([pose.joints_camera for pose in poses])
-    # Smoothness is of the wearer, so in the world, by the true head pose also where the network has none.
-    R, t = clip.T_world_reference[:, :3, :3], clip.T_world_reference[:, None, :3, 3]
-    in_world = [points @ np.swapaxes(R, -1, -2) + t for points in (joints, clip.joints)]
-    covariance = None
-    if poses[0].covariance_camera is not None:
-        covariance = np.stack([pose.covariance_camera for pose in poses])
-    rate = 1e9 / float(np.diff(clip.stamps_ns).mean())
-    visible = (clip.visible == Visibility.VISIBLE).any(1)
-    return Track(rate, joints, clip.joints, *in_world, visible, covariance)
+def _write_report(evaluation: Evaluation, folder: Path, content: str) -> None:
+    try:
+        from egopose_ros.evaluation.report import render
+    except ImportError as error:
+        raise ValueError(f"--output: the report needs matplotlib, `pip install 'egopose_ros[eval]'`: {error}") from None
+    write_whole(folder / METRICS_FILE, content)
+    write_whole(folder / REPORT_FILE, render(evaluation.report))
+    print(f"report: {folder / REPORT_FILE}")
 
 
-def _table(numbers: dict) -> str:
-    rows = [
-        f"{numbers['network']} ({numbers['checkpoint']}), {numbers['split']} split: {numbers['clips']} clips, "
-        f"{numbers['frames']} frames at {numbers['rate_hz']:g} Hz, {'with' if numbers['head_pose'] else 'no'} head pose",
-        f"  MPJPE     {numbers['mpjpe_mm']:8.1f} mm",
-        f"  PA-MPJPE  {numbers['pa_mpjpe_mm']:8.1f} mm",
-        f"  MPJVE     {numbers['mpjve_mm_s']:8.1f} mm/s",
-        f"  jitter    {numbers['jitter']:8.1f} m/s^3 (truth {numbers['jitter_truth']:.1f})",
-    ]
-    rows += [f"  {name:16s} {value:8.1f} mm" for name, value in numbers["regions_mm"].items()]
-    rows += [f"  {name:16s} {value:8.1f} mm" for name, value in numbers["per_joint_mm"].items()]
-    for name, share in numbers.get("in_90_percent_region", {}).items():
-        rows.append(f"  {name} joints inside their 90 % region: {100 * share:.1f} %")
+def _passes(evaluation: Evaluation, baseline: dict[str, float], tolerances: dict[str, tuple[float, bool]]) -> bool:
+    verdicts = results.gate(evaluation.metrics[0], baseline, tolerances)
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    for verdict in failed:
+        print(f"egopose evaluate: gate: {verdict}", file=sys.stderr)
+    print(f"gate: {len(verdicts) - len(failed)} of {len(verdicts)} metrics are as good as the baseline")
+    return not failed
+
+
+def _table(evaluation: Evaluation) -> str:
+    """Return one line a metric and one column a run."""
+    runs = evaluation.numbers["runs"]
+    rows = []
+    for bag in evaluation.numbers["bags"]:
+        truth = bag["truth"]
+        how = f" (estimated, correlation {truth['correlation']:.2f})" if truth["offset_estimated"] else ""
+        rows.append(f"{bag['bag']}: {bag['frames']} frames, truth {truth['source']}, offset {truth['offset_s']:.3f} s{how}")
+        refused = ", ".join(f"{count} {reason}" for reason, count in bag["rejected"].items())
+        rows += [f"  not used: {refused}"] if refused else []
+        rows += [f"  note: {note}" for note in bag["notes"]]
+    rows.append(" " * 28 + "".join(f"{run['label'][-22:]:>24}" for run in runs))
+    for name in dict.fromkeys(name for run in runs for name in run["metrics"]):
+        cells = [_cell(run["metrics"].get(name)) for run in runs]
+        rows.append(f"  {name:26}" + "".join(f"{cell:>24}" for cell in cells))
+    for live in evaluation.numbers["live"]:
+        rows.append(
+            f"{live['predictions']}: {live['common']} frames as offline, up to {live['largest_mm']} mm apart; "
+            f"{len(live['dropped_ns'])} dropped"
+        )
+    if not all(run["weights_trained"] for run in runs):
+        rows.append("random weights: these poses mean nothing")
     return "\n".join(rows)
+
+
+def _cell(entry: dict | None) -> str:
+    if entry is None or entry["value"] is None:
+        return "-"
+    return f"{entry['value']:.2f}" + (f" [{entry['low']:.2f}, {entry['high']:.2f}]" if "low" in entry else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -115,6 +115,26 @@ class RunBuilder:
             frames_dropped,
             degrees_of_freedom,
         )
+
+
+def merge_runs(runs: list[Run]) -> Run:
+    """Join the runs of one network on several recordings."""
+    segments, last = [], 0
+    for run in runs:
+        segments.append(run.segment + last)
+        last = int(segments[-1].max()) + 1
+
+    def joined(name: str) -> np.ndarray | None:
+        values = [getattr(run, name) for run in runs]
+        return None if any(value is None for value in values) else np.concatenate(values)
+
+    names = ("stamps_ns", "joints", "covariance", "confidence", "T_world_camera", "age_s", "step_s")
+    return replace(
+        runs[0],
+        segment=np.concatenate(segments),
+        frames_dropped=sum(run.frames_dropped for run in runs),
+        **{name: joined(name) for name in names},
+    )
 
 
 @dataclass(frozen=True)

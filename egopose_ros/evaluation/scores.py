@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 import numpy as np
 
 from egopose_ros.evaluation import metrics, motion
 from egopose_ros.evaluation.protocols import PROTOCOLS
-from egopose_ros.evaluation.runs import Run
+from egopose_ros.evaluation.runs import Run, merge_runs
 from egopose_ros.evaluation.truth import Truth, TruthError
 from egopose_ros.evaluation.uncertainty import LEVELS, calibration
 from egopose_ros.geometry import rigid
@@ -107,6 +107,19 @@ def compare(
     to_world = [rigid.apply(run.T_world_camera, points) for points in (predicted, joints)] if world.any() else [None] * 2
     covariance = run.covariance if body.name == run.skeleton else None
     return Comparison(run, protocol, body.name, predicted, joints, covariance, visible, *to_world)
+
+
+def merge(parts: list[Comparison]) -> Comparison:
+    """Join the comparisons of one network on several recordings, whose frames are no neighbours in time."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(values: list[np.ndarray | None]) -> np.ndarray | None:
+        return None if any(value is None for value in values) else np.concatenate(values)
+
+    names = ("predicted", "truth", "covariance", "visible", "predicted_world", "truth_world")
+    arrays = {name: joined([getattr(part, name) for part in parts]) for name in names}
+    return replace(parts[0], run=merge_runs([part.run for part in parts]), **arrays)
 
 
 def _map_visible(visible: np.ndarray | None, source: str, target: str) -> np.ndarray | None:
@@ -223,7 +236,10 @@ def _motion(c: Comparison) -> dict[str, Metric]:
         for name, value in found.items():
             if np.isfinite(value):
                 parts.setdefault(name, []).append((value, len(p)))
-    return {name: Metric(float(np.average(*zip(*values)))) for name, values in parts.items()}
+    return {
+        name: Metric(float(np.average([v for v, _ in values], weights=[n for _, n in values])))
+        for name, values in parts.items()
+    }
 
 
 def _stretches(c: Comparison) -> list[slice]:

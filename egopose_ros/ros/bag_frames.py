@@ -64,15 +64,15 @@ class BagFrames:
                     self.tree.take(recorded.message, static=True)
         self.head = HeadTrack(config.head_pose, self.tree)
         self._imu = ImuTrack(config.head_pose.head_frame, self.tree)
-        self._head_topic = self._imu_topic = ""
+        self.head_topic = self._imu_topic = ""
         source = config.head_pose.source
         if source in HEAD_POSES.values():
-            self._head_topic = _resolved(bag, config.head_pose.topic)
-            bag.require(self._head_topic, *(kind for kind, name in HEAD_POSES.items() if name == source))
+            self.head_topic = _resolved(bag, config.head_pose.topic)
+            bag.require(self.head_topic, *(kind for kind, name in HEAD_POSES.items() if name == source))
         if config.imu.enabled:
             self._imu_topic = _resolved(bag, config.imu.topic)
             bag.require(self._imu_topic, IMU_TYPE)
-        self._heard_s = {self._head_topic: -np.inf, self._imu_topic: -np.inf}
+        self._heard_s = {self.head_topic: -np.inf, self._imu_topic: -np.inf}
         self._start()
 
     def _start(self) -> None:
@@ -117,7 +117,7 @@ class BagFrames:
     def __iter__(self) -> Iterator[BagFrame]:
         """Yield every frame in order; images that the live node would refuse are counted in `rejected`."""
         self._start()
-        topics = [*self.topics, *self._tf, *filter(None, (self._head_topic, self._imu_topic))]
+        topics = [*self.topics, *self._tf, *filter(None, (self.head_topic, self._imu_topic))]
         for recorded in self.bag.messages(topics):
             now_s = recorded.stamp_ns / 1e9
             self._take(recorded, now_s)
@@ -132,7 +132,7 @@ class BagFrames:
             self._on_image(self.topics.index(topic), message, now_s)
         elif topic in self._tf:
             self.tree.take(message, static=topic.lstrip("/") == "tf_static")
-        elif topic == self._head_topic:
+        elif topic == self.head_topic:
             problem = self.head.take(message, now_s)
             self._judge("head_pose", topic, problem, self.head.assumption, now_s)
         elif self._imu.admits(to_ns(message.header.stamp)):
@@ -177,7 +177,7 @@ class BagFrames:
         newest_ns = self._imu.newest_ns
         if self._alive(self._imu_topic, now_s) and (newest_ns is None or newest_ns < stamp_ns):
             return False
-        if self._config.head_pose.source != "tf" and not self._alive(self._head_topic, now_s):
+        if self._config.head_pose.source != "tf" and not self._alive(self.head_topic, now_s):
             return True
         return self._head_at(stamp_ns)[1] not in (Lookup.EMPTY, Lookup.NOT_YET)
 

@@ -16,6 +16,8 @@ from egopose_ros.skeleton import skeleton
 
 TRUTH_TOPIC = "/ground_truth/pose"
 """of our own bags"""
+SIDECAR = "truth.npz"
+"""of our own bags, in their folder: what their messages do not say"""
 MARKERS = ("visualization_msgs/msg/MarkerArray", "visualization_msgs/msg/Marker")
 TF = "tf2_msgs/msg/TFMessage"
 _LISTS = (6, 7, 8)
@@ -60,7 +62,23 @@ def _poses(bag: BagReader, topic: str, source: str) -> Truth:
         raise TruthError(f"{source}: expected poses of one skeleton in one frame, got {got or 'none'}")
     stamps_ns = np.array(sorted(poses), np.int64)
     joints = np.stack([poses[stamp] for stamp in stamps_ns.tolist()])
-    return Truth(source, stamps_ns, joints, kinds.pop(), frames.pop())
+    return Truth(source, stamps_ns, joints, kinds.pop(), frames.pop(), _visible(bag, stamps_ns, joints.shape[1]))
+
+
+def _visible(bag: BagReader, stamps_ns: np.ndarray, joints: int) -> np.ndarray | None:
+    """Return what our own bags keep beside the messages: the best visibility (T, J) in any view; None without it."""
+    path = (bag.path if bag.path.is_dir() else bag.path.parent) / SIDECAR
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as archive:
+        if "visible" not in archive or "stamps_ns" not in archive:
+            return None
+        visible, of_archive = archive["visible"], archive["stamps_ns"]
+    # Its stamps count from the start of the recording.
+    same = len(of_archive) >= len(stamps_ns) and np.array_equal(
+        of_archive[: len(stamps_ns)] - of_archive[0], stamps_ns - stamps_ns[0]
+    )
+    return visible[: len(stamps_ns)].max(1) if same and visible.shape[-1] == joints else None
 
 
 def _table(rows: dict[int, dict[tuple[str, str], np.ndarray]], source: str, wanted: str) -> Truth:

@@ -1,0 +1,235 @@
+"""The pictures of a report, as SVG text; the same numbers give the same text."""
+
+from __future__ import annotations
+
+import io
+from typing import Callable, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from egopose_ros.evaluation.scores import Comparison, Metric
+from egopose_ros.evaluation.uncertainty import calibration
+from egopose_ros.skeleton import skeleton
+
+COLOURS = ("#0a6ebe", "#ec6214", "#2a9d4b", "#8b4fc0", "#b08a00", "#c2255c")
+"""of the runs, in order"""
+_TRUTH = "#46505a"
+_POINTS = 1200
+"""of a curve over time: each is the largest of the frames it stands for"""
+_LEVELS = tuple(np.round(np.linspace(0.05, 0.95, 19), 2).tolist())
+_STYLE = {
+    "svg.hashsalt": "egopose", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e8eb",
+    "axes.axisbelow": True, "legend.frameon": False,
+}  # fmt: skip
+
+_LAYOUT = {
+    "head": (0.0, 1.66), "neck": (0.0, 1.47), "spine3": (0.0, 1.31), "spine2": (0.0, 1.19), "spine1": (0.0, 1.07),
+    "pelvis": (0.0, 0.95), "camera": (0.12, 1.72), "collar": (0.09, 1.42), "shoulder": (0.2, 1.42),
+    "elbow": (0.34, 1.17), "wrist": (0.46, 0.94), "finger": (0.52, 0.8), "hip": (0.11, 0.88), "knee": (0.14, 0.5),
+    "foot_twist": (0.15, 0.16), "ankle": (0.15, 0.1), "talocrural": (0.15, 0.1), "subtalar": (0.16, 0.05),
+    "transversetarsal": (0.2, 0.02), "foot": (0.24, 0.02),
+}  # fmt: skip
+"""joint without its side -> where it is on the drawn body, which faces the reader: its left is on the right"""
+
+
+def error_over_time(comparisons: Sequence[Comparison]) -> str:
+    def plot(figure: Figure) -> None:
+        axes = figure.subplots()
+        for comparison, colour in zip(comparisons, COLOURS):
+            seconds = _clock(comparison)
+            axes.plot(*_thinned(seconds, comparison.frame_errors * 1000.0), color=colour, lw=1, label=comparison.run.label)
+        axes.set(xlabel="time [s]", ylabel="MPJPE of the frame [mm]", ylim=(0, None))
+        axes.legend()
+
+    return _svg(plot, (9.0, 2.6))
+
+
+def body(comparison: Comparison, per_joint_mm: dict[str, float]) -> str:
+    """Draw the skeleton with each joint in the colour and size of its error."""
+
+    def plot(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.set_axis_off()
+        axes.set_aspect("equal")
+        skeleton_ = skeleton(comparison.skeleton)
+        places = np.array([_place(joint) for joint in skeleton_.joints])
+        for parent, child in skeleton_.bones:
+            axes.plot(*places[[parent, child]].T, color="#c8ccd2", lw=3, zorder=1, solid_capstyle="round")
+        errors = np.array([per_joint_mm.get(joint, np.nan) for joint in skeleton_.joints])
+        known = np.isfinite(errors)
+        dots = axes.scatter(
+            *places[known].T, c=errors[known], s=40 + 1.2 * np.clip(errors[known], 0, 400), cmap="YlOrRd",
+            vmin=0, edgecolors="#333", linewidths=0.6, zorder=2,
+        )  # fmt: skip
+        for (x, y), error in zip(places[known], errors[known]):
+            axes.annotate(f"{error:.0f}", (x, y), (9, 0), textcoords="offset points", fontsize=7, va="center", zorder=3)
+        figure.colorbar(dots, ax=axes, shrink=0.6, label="mean error [mm]")
+        axes.set_title(comparison.run.label, fontsize=9)
+
+    return _svg(plot, (4.2, 4.6))
+
+
+def joints(comparisons: Sequence[Comparison], per_joint: Sequence[dict[str, float]]) -> str:
+    names = list(dict.fromkeys(name for errors in per_joint for name in errors))
+
+    def plot(figure: Figure) -> None:
+        axes = figure.subplots()
+        width = 0.8 / len(comparisons)
+        for index, (comparison, errors, colour) in enumerate(zip(comparisons, per_joint, COLOURS)):
+            rows = np.arange(len(names)) + (index - (len(comparisons) - 1) / 2) * width
+            axes.barh(rows, [errors.get(n, np.nan) for n in names], width, color=colour, label=comparison.run.label)
+        axes.set_yticks(np.arange(len(names)), [name.replace("_", " ") for name in names], fontsize=7)
+        axes.invert_yaxis()
+        axes.set(xlabel="mean error [mm]")
+        axes.grid(axis="y", visible=False)
+        axes.legend()
+
+    return _svg(plot, (4.6, 4.6))
+
+
+def intervals(comparisons: Sequence[Comparison], metrics: Sequence[dict[str, Metric]], names: Sequence[str]) -> str:
+    """Draw some metrics [mm] with their intervals, side by side."""
+    shown = [name for name in names if any(name in m for m in metrics)]
+
+    def plot(figure: Figure) -> None:
+        axes = figure.subplots()
+        width = 0.8 / len(comparisons)
+        for index, (comparison, found, colour) in enumerate(zip(comparisons, metrics, COLOURS)):
+            at = np.arange(len(shown)) + (index - (len(comparisons) - 1) / 2) * width
+            picked = [found.get(name, Metric(float("nan"))) for name in shown]
+            values = np.array([m.value for m in picked])
+            spread = np.nan_to_num([[m.value - m.low for m in picked], [m.high - m.value for m in picked]])
+            axes.bar(at, values, width, yerr=np.maximum(spread, 0), color=colour, ecolor="#222", capsize=2, label=comparison.run.label)
+        axes.set_xticks(np.arange(len(shown)), [name.removesuffix("_mm").replace("_", " ") for name in shown], fontsize=8)
+        axes.set(ylabel="error [mm]")
+        axes.grid(axis="x", visible=False)
+        axes.legend()
+
+    return _svg(plot, (9.0, 2.6))
+
+
+def uncertainty(comparisons: Sequence[Comparison]) -> str:
+    """Draw expected against observed coverage, and the error against the predicted standard deviation; '' for none."""
+    told = [(c, colour) for c, colour in zip(comparisons, COLOURS) if c.covariance is not None]
+    if not told:
+        return ""
+
+    def plot(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        left.plot([0, 1], [0, 1], color=_TRUTH, lw=0.8, ls="--")
+        for comparison, colour in told:
+            error = comparison.predicted - comparison.truth
+            measured = calibration(error, comparison.covariance, comparison.run.degrees_of_freedom, _LEVELS)
+            left.plot(measured.levels, measured.observed, color=colour, marker=".", label=comparison.run.label)
+            sigma = np.sqrt(np.trace(comparison.covariance, axis1=-2, axis2=-1)) * 1000.0
+            right.plot(*_binned(sigma, comparison.errors * 1000.0), color=colour, marker=".")
+        limit = max(right.get_xlim()[1], 1.0)
+        right.plot([0, limit], [0, limit], color=_TRUTH, lw=0.8, ls="--")
+        left.set(xlabel="expected share inside the region", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
+        right.set(xlabel="predicted standard deviation [mm]", ylabel="error, root mean square [mm]", xlim=(0, None), ylim=(0, None))
+        left.legend()
+
+    return _svg(plot, (9.0, 3.2))
+
+
+def times(comparisons: Sequence[Comparison]) -> str:
+    """Draw histograms of what a frame took and of the age of recorded poses; '' for none."""
+    parts = [
+        (title, [(c, s[np.isfinite(s)] * 1000.0, colour) for c, colour in zip(comparisons, COLOURS) if np.isfinite(s := get(c)).any()])
+        for title, get in (
+            ("time of the pipeline for a frame [ms]", lambda c: c.run.step_s),
+            ("age of a recorded pose [ms]", lambda c: c.run.age_s),
+        )
+    ]
+    parts = [(title, entries) for title, entries in parts if entries]
+    if not parts:
+        return ""
+
+    def plot(figure: Figure) -> None:
+        for axes, (title, entries) in zip(np.atleast_1d(figure.subplots(1, len(parts))), parts):
+            limit = max(float(np.percentile(values, 99.5)) for _, values, _ in entries) * 1.1
+            for comparison, values, colour in entries:
+                axes.hist(np.clip(values, 0, limit), 50, (0, limit), color=colour, alpha=0.6, label=comparison.run.label)
+            axes.set(xlabel=title, ylabel="frames")
+            axes.legend()
+
+    return _svg(plot, (9.0, 2.4))
+
+
+def from_above(comparisons: Sequence[Comparison]) -> str:
+    """Draw the head's path and where feet stand, by the poses and by the truth; '' without a head pose."""
+    placed = [(c, colour) for c, colour in zip(comparisons, COLOURS) if c.predicted_world is not None]
+    if not placed:
+        return ""
+
+    def plot(figure: Figure) -> None:
+        axes = figure.subplots()
+        first = placed[0][0]
+        axes.plot(*_every(first.run.T_world_camera[:, :2, 3]).T, color=_TRUTH, lw=1.2, label="head camera")
+        axes.plot(*_standing(first, first.truth_world).T, "x", color=_TRUTH, ms=5, label="feet that stand, truth")
+        for comparison, colour in placed:
+            feet = _standing(comparison, comparison.predicted_world)
+            axes.plot(*feet.T, "o", color=colour, ms=3.5, alpha=0.5, mew=0, label=f"the same, {comparison.run.label}")
+        axes.set_aspect("equal", "datalim")
+        axes.set(xlabel="x [m]", ylabel="y [m]")
+        axes.legend(fontsize=7)
+
+    return _svg(plot, (5.6, 4.4))
+
+
+def _standing(comparison: Comparison, joints_world: np.ndarray) -> np.ndarray:
+    """Return where feet are (N, 2) in the frames in which they stand by the truth."""
+    feet = [row for row, joint in enumerate(skeleton(comparison.skeleton).joints) if joint.endswith("_foot")]
+    steps = np.linalg.norm(np.diff(comparison.truth_world[:, feet], axis=0), axis=-1) * comparison.run.rate_hz
+    still = np.concatenate([steps[:1], steps]) < 0.1
+    points = joints_world[:, feet][still][:, :2]
+    return _every(points[np.isfinite(points).all(-1)])
+
+
+def _every(points: np.ndarray) -> np.ndarray:
+    return points[:: max(1, len(points) // _POINTS)]
+
+
+def _clock(comparison: Comparison) -> np.ndarray:
+    """Return seconds of the frames, recordings one after the other."""
+    steps = np.diff(comparison.run.stamps_ns) / 1e9
+    steps = np.where(np.diff(comparison.run.segment) == 0, steps, 1.0)
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the largest of each stretch of frames."""
+    size = -(-len(x) // _POINTS)
+    if size == 1:
+        return x, y
+    padded = np.pad(y, (0, -len(y) % size), constant_values=np.nan).reshape(-1, size)
+    return x[::size], np.where(np.isfinite(padded).any(1), np.nanmax(np.nan_to_num(padded, nan=-1.0), 1), np.nan)
+
+
+def _binned(x: np.ndarray, y: np.ndarray, bins: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Return the root mean square of both in bins of equal count."""
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
+    parts = np.array_split(np.argsort(x, kind="stable"), min(bins, max(1, len(x))))
+    return tuple(np.array([np.sqrt(np.mean(values[part] ** 2)) for part in parts if len(part)]) for values in (x, y))
+
+
+def _place(joint: str) -> tuple[float, float]:
+    side, _, bare = joint.partition("_")
+    if side not in ("left", "right"):
+        return _LAYOUT.get(joint, (0.0, 0.0))
+    x, y = _LAYOUT.get(bare, (0.3, 0.0))
+    return (x, y) if side == "left" else (-x, y)
+
+
+def _svg(plot: Callable[[Figure], None], size: tuple[float, float]) -> str:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        plot(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

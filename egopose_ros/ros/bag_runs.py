@@ -1,0 +1,141 @@
+"""A network over a bag: settings from the bag, every frame through the live node's pipeline, poses to a run and a bag."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, Callable
+
+import numpy as np
+
+from egopose_ros.config import Config, Leaf
+from egopose_ros.config import replace as configure
+from egopose_ros.evaluation.runs import RunBuilder
+from egopose_ros.evaluation.truth import Truth
+from egopose_ros.geometry import rigid
+from egopose_ros.ros import images
+from egopose_ros.ros.bag_frames import BagFrames
+from egopose_ros.ros.bag_poses import PoseBag, pose_topic, read_poses
+from egopose_ros.ros.bag_reader import BagError, BagReader
+from egopose_ros.ros.bag_settings import HEAD_POSE, HEAD_POSES, estimator_settings
+from egopose_ros.ros.pose_fields import PoseStatus
+from egopose_ros.ros.stamps import to_ns
+from egopose_ros.structs import BodyPose, TrackingState
+from egopose_ros.window.ring import Lookup
+
+
+def settings(bag: BagReader, topics: tuple[str, ...], overrides: dict[str, Leaf]) -> Config:
+    """Return the configuration of an estimator for a bag: what the bag says of itself, then what the user says."""
+    if not bag.kinds:
+        raise BagError(f"bag {bag.path}: expected topics, got none")
+    return configure(Config(), {**estimator_settings(bag, topics), **overrides})
+
+
+def load(frames: BagFrames, config: Config) -> Any:
+    """Return the pipeline of a configuration, its rig from the calibration file or from CameraInfo in the bag."""
+    from egopose_ros import pipeline
+
+    rig = None
+    if not config.camera.calibration:
+        rig = pipeline.rig_from_camera_info(frames.camera_infos())
+    loaded = pipeline.load(config, rig)
+    cameras = len(loaded.rig.cameras)
+    if cameras != len(config.camera.topics):
+        topics = ", ".join(config.camera.topics)
+        raise BagError(f"bag {frames.bag.path}: expected images of the {cameras} cameras of its calibration, got {topics}")
+    return loaded
+
+
+def run(
+    pipeline: Any,
+    frames: BagFrames,
+    builder: RunBuilder,
+    poses: PoseBag | None,
+    segment: int = 0,
+    on_frame: Callable[[], object] = lambda: None,
+) -> int:
+    """Take every frame through the pipeline; return the segment of the last. BagError without a frame or a wrong size."""
+    state, epoch, count = pipeline.init_state(), 0, 0
+    for item in frames:
+        if item.epoch != epoch:
+            epoch, segment, state = item.epoch, segment + 1, pipeline.init_state()
+        began = time.perf_counter()
+        try:
+            state, pose = pipeline.step(state, item.frame)
+        except ValueError as error:
+            raise BagError(f"bag {frames.bag.path}: {error}") from None
+        if not np.isfinite(pose.joints_camera).all():
+            raise FloatingPointError("expected finite joints of the network, got NaN or infinity")
+        seconds = time.perf_counter() - began
+        builder.add(pose, segment, step_s=seconds)
+        if poses is not None:
+            poses.write(pose, item.frame_id, frames.global_frame, _status(pipeline, pose, seconds))
+        count += 1
+        on_frame()
+    if not count:
+        refused = ", ".join(f"{number} {reason}" for reason, number in frames.rejected.items() if number)
+        raise BagError(f"bag {frames.bag.path}: expected frames on {', '.join(frames.topics)}, got none ({refused or 'no images'})")
+    return segment
+
+
+def _status(pipeline: Any, pose: BodyPose, seconds: float) -> PoseStatus:
+    state = TrackingState.TRACKING if pose.window_full else TrackingState.INITIALIZING
+    return PoseStatus(state, 0, seconds, pipeline.network_name, pipeline.weights_trained)
+
+
+def recorded(bag: BagReader, topic: str, builder: RunBuilder, max_gap_s: float) -> tuple[str, bool, int]:
+    """Read recorded poses into a builder; return network, whether it was trained, and how many frames it dropped."""
+    segment, last_ns, status = 0, None, None
+    for pose, status in read_poses(bag, topic or pose_topic(bag)):
+        if last_ns is not None and not 0 < pose.stamp_ns - last_ns <= max_gap_s * 1e9:
+            segment += 1
+        last_ns = pose.stamp_ns
+        builder.add(pose, segment, age_s=status.age_s)
+    assert status is not None  # a topic without messages was refused
+    return status.network, status.weights_trained, status.frames_dropped
+
+
+def resolve_frame(truth: Truth, frames: BagFrames, has_head_pose: bool) -> Truth:
+    """Return the truth in 'camera' or 'world'; BagError for a frame that neither names nor TF connects."""
+    first = frames.bag.first(frames.topics[0])
+    camera = (first.header.frame_id if first is not None else "") or "camera"
+    if truth.frame in ("camera", camera):
+        return replace(truth, frame="camera")
+    head = frames.bag.first(frames.head_topic) if frames.head_topic else None
+    world = frames.global_frame or (head.header.frame_id if head is not None else "")
+    if has_head_pose and truth.frame in ("world", world):
+        return replace(truth, frame="world")
+    T_camera_frame, lookup = frames.tree.lookup(camera, truth.frame, None, 0)
+    if lookup is Lookup.FOUND:
+        return replace(truth, frame="camera", joints=rigid.apply(T_camera_frame, truth.joints).astype(np.float32))
+    worlds = f", '{world or 'world'}' (the head pose's frame)" if has_head_pose else ""
+    raise BagError(
+        f"{truth.source}: expected ground truth in '{camera}' (the camera's frame){worlds} or in a frame that TF "
+        f"connects with the camera's, got '{truth.frame}'; --truth-frame camera or world says which it is"
+    )
+
+
+def unused_head_poses(bag: BagReader, config: Config) -> str:
+    """Say which topics could be head poses where none is used; '' where there is nothing to say."""
+    there = [topic for topic in bag.candidates(*HEAD_POSES) if topic != HEAD_POSE]
+    if config.head_pose.source != "none" or not there:
+        return ""
+    return f"no head pose is used; {', '.join(there)} could be one: --set head_pose.source=..., head_pose.topic=..."
+
+
+def images_at(frames: BagFrames, stamps_ns: set[int]) -> dict[int, np.ndarray]:
+    """Return the first camera's image at some stamps of frames: (H, W) or (H, W, 3) RGB uint8."""
+    found: dict[int, np.ndarray] = {}
+    tolerance_ns = 50_000_000 if len(frames.topics) > 1 else 0
+    for item in frames.bag.messages([frames.topics[0]]):
+        stamp_ns = to_ns(item.message.header.stamp)
+        # A frame has the stamp of its newest image.
+        match = next((s for s in stamps_ns if 0 <= s - stamp_ns <= tolerance_ns and s not in found), None)
+        if match is not None:
+            try:
+                found[match] = images.decode(item.message)
+            except images.ImageError:
+                continue
+        if len(found) == len(stamps_ns):
+            break
+    return found
