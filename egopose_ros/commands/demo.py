@@ -101,7 +101,8 @@ def _page(monitor: GraphMonitor, viewer: ViewerConfig, open_browser: bool) -> It
     try:
         print(f"page: {page.url}", flush=True)
         # Without a display some systems would start a browser in this very terminal.
-        if open_browser and (sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        display = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        if open_browser and display:
             webbrowser.open(page.url)
         yield page
     finally:
@@ -225,8 +226,9 @@ class _Table:
 
 def _summary(monitor: GraphMonitor, estimator: EstimatorWatch) -> dict[str, Any]:
     summary = monitor.summary()
-    # What was seen on the topic and never reached the estimator is lost to the window as well.
-    summary["frames_dropped"] += max(0, summary["frames_in"] - estimator.frames_in)
+    # Either of the two may miss a frame that the other has; what never reached the estimator is lost to its window.
+    summary["frames_in"] = max(summary["frames_in"], estimator.frames_in)
+    summary["frames_dropped"] += summary["frames_in"] - estimator.frames_in
     return summary
 
 

@@ -18,7 +18,8 @@ class EstimatorWatch:
         self._title = f"{name}: pose"
         self._values: dict[str, str] = {}
         self._news = threading.Condition()
-        self._subscription = node.create_subscription(DiagnosticArray, "/diagnostics", self._on_message, qos.DIAGNOSTICS)
+        create = node.create_subscription
+        self._subscription = create(DiagnosticArray, "/diagnostics", self._on_message, qos.DIAGNOSTICS)
 
     def close(self) -> None:
         self._node.destroy_subscription(self._subscription)

@@ -81,7 +81,8 @@ class ViewerBridge:
         if rig is not None and len(rig.cameras) != len(topics):
             raise ValueError(f"{path}: expected {len(topics)} cameras for {', '.join(topics)}, got {len(rig.cameras)}")
         self._make_projection = pipeline.projection
-        self._tree = listen(self._node, config.tf.prefix, self._refuse_transform) if len(topics) > 1 and not path else None
+        needs_tf = len(topics) > 1 and not path
+        self._tree = listen(self._node, config.tf.prefix, self._refuse_transform) if needs_tf else None
         self._cameras = Cameras(
             self._node, lambda: config, Statistics(), self._notices, self._on_capture, self._captures.clear
         )

@@ -19,7 +19,7 @@ from egopose_ros.synth.world import record
 SPLIT, SEED = "test", 3
 """Of the benchmark's test split: what no network has been trained on."""
 FRAMES, FPS = 300, 30.0
-SIZE_PX = 320
+SIZE_PX = 384
 """Square around the lens circle; more only takes longer to render, networks see 256."""
 
 
@@ -38,12 +38,13 @@ def sample_bag() -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     # Moved to its name when it is whole: what was broken off is made anew.
-    staging = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    staging = path.parent / f".{os.getpid()}.partial"
     with tqdm(total=FRAMES, desc="making the sample bag, once", unit="frame") as bar:
         recording = record(SEED, SPLIT, frames=FRAMES, fps=FPS, rig=sample_rig(), progress=bar.update)
     try:
-        write_bag(recording, staging)
-        staging.rename(path)
+        staging.mkdir()
+        write_bag(recording, staging / path.name)
+        (staging / path.name).rename(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return path

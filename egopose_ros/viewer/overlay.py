@@ -15,7 +15,9 @@ from egopose_ros.viewer.shapes import TRUTH, side_colours
 
 Projection = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]
 
-DOWNWARD = rigid.transform(np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]), np.array([0.12, 0.0, 0.12]))
+DOWNWARD = rigid.transform(
+    np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]), np.array([0.12, 0.0, 0.12])
+)
 """T_head_camera of a camera before the forehead that looks down: stands in until the rig is known."""
 TILE_PX = 480
 """Height of a drawn image; what is smaller is enlarged, so that lines keep their width on the page."""
@@ -48,7 +50,8 @@ def draw(images: Sequence[np.ndarray], views: Sequence[View], pose: BodyPose, tr
     tiles = []
     for image, view in zip(images, views):
         scale = TILE_PX / image.shape[0]
-        tile = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        filtering = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
+        tile = cv2.resize(image, None, fx=scale, fy=scale, interpolation=filtering)
         tile = np.repeat(tile[..., None], 3, -1) if tile.ndim == 2 else tile.copy()
         if view.project is not None:
             T_view_first = rigid.invert(view.T_head_camera) @ views[0].T_head_camera

@@ -184,7 +184,8 @@ def _free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise OSError(f"{host}:{port}: expected a free port, got: {error.strerror}; choose another with --port") from error
+            text = f"{host}:{port}: expected a free port, got: {error.strerror}; choose another with --port"
+            raise OSError(text) from error
         return probe.getsockname()[1]
 
 

@@ -17,8 +17,9 @@ def rows(status: Status) -> list[tuple[str, str]]:
     """Return label and value of each line of the table."""
     p50, p95, p99 = (_number(value, ".1f") for value in status.latency_ms)
     frames, full = status.window
+    untrained = bool(status.network) and not status.weights_trained
     lines = [
-        ("network", f"{status.network or '–'}{'' if status.weights_trained or not status.network else ' (untrained)'}"),
+        ("network", (status.network or "–") + (" (untrained)" if untrained else "")),
         ("state", _state(status)),
         ("input", f"{status.input_hz:.1f} Hz, {status.frames_in} frames"),
         ("output", f"{status.output_hz:.1f} Hz, {status.poses_out} poses"),

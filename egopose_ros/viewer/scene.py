@@ -59,7 +59,8 @@ class Scene:
         self._camera = scene.add_line_segments(
             "/world/camera", frustum(FRUSTUM_HALF_ANGLE, FRUSTUM_SIZE), CAMERA, thickness=2.0, thickness_units="screen"
         )
-        self._path = scene.add_line_segments("/world/path", np.zeros((PATH_POINTS, 2, 3)), PATH, thickness=2.5, thickness_units="screen")
+        nowhere = np.zeros((PATH_POINTS, 2, 3))
+        self._path = scene.add_line_segments("/world/path", nowhere, PATH, thickness=2.5, thickness_units="screen")
         self._body = _Body(scene, "/world/body", sigma=2.0)
         self._truth = _Body(scene, "/world/truth", colour=TRUTH, opacity=0.45, slimmer=0.75)
         self._head_positions: deque[np.ndarray] = deque(maxlen=PATH_POINTS + 1)

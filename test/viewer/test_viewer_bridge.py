@@ -129,6 +129,7 @@ def test_a_message_that_contradicts_itself_is_not_shown(live):
 
 
 def test_a_rig_that_does_not_fit_the_topics_is_refused(live, tmp_path):
-    viewer = ViewerConfig(topics=("left/image_raw", "right/image_raw"), calibration=str(tmp_path / "bag/calibration.yaml"))
+    calibration = str(tmp_path / "bag" / "calibration.yaml")
+    viewer = ViewerConfig(topics=("left/image_raw", "right/image_raw"), calibration=calibration)
     with pytest.raises(ValueError, match="expected 2 cameras"):
         ViewerBridge(live.node, viewer, live.monitor, None)

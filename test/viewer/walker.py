@@ -1,7 +1,5 @@
 """A body that walks in a circle below a head camera, drawn by hand: what the viewer's tests look at."""
 
-import dataclasses
-
 import cv2
 import numpy as np
 
@@ -24,21 +22,23 @@ _REST = {  # x forward, y left, z up, from the ground [m]
 def walking_pose(index: int, noise: float = 0.02) -> BodyPose:
     """Return the pose of frame `index` at 30 Hz; the errors of `noise` [m] are those of its covariance."""
     phase = index / 30.0 * 2 * np.pi * 0.9
-    joints = np.array([_REST.get(j, np.multiply(_REST.get("left" + j[5:], (0, 0, 0)), (1, -1, 1))) for j in SMPL22.joints], float)
+    joints = np.array([_rest(joint) for joint in SMPL22.joints], float)
     for side, sign in (("left", 1.0), ("right", -1.0)):
         _swing(joints, f"{side}_hip", (f"{side}_knee", f"{side}_ankle", f"{side}_foot"), sign * 0.45 * np.sin(phase))
         _swing(joints, f"{side}_knee", (f"{side}_ankle", f"{side}_foot"), -0.4 - 0.4 * np.sin(phase + 1.2 * sign))
         _swing(joints, f"{side}_shoulder", (f"{side}_elbow", f"{side}_wrist"), -sign * 0.5 * np.sin(phase))
     heading = index / 30.0 * 0.5
     R = np.array([[np.cos(heading), -np.sin(heading), 0], [np.sin(heading), np.cos(heading), 0], [0, 0, 1]])
-    T_world_body = rigid.transform(R, np.array([1.8 * np.sin(heading), -1.8 * np.cos(heading), 0.02 * np.sin(2 * phase)]))
+    place = np.array([1.8 * np.sin(heading), -1.8 * np.cos(heading), 0.02 * np.sin(2 * phase)])
+    T_world_body = rigid.transform(R, place)
     T_body_camera = rigid.transform(np.eye(3), np.array([0.05, 0.0, 1.62])) @ DOWNWARD
     spread = np.full((SMPL22.size, 3), 0.02) + 0.04 * (1.2 - joints[:, 2:]).clip(0) * np.array([1.0, 0.5, 1.5])
-    rng = np.random.default_rng(index)
+    joints_camera = rigid.apply(rigid.invert(T_body_camera), joints)
+    joints_camera += noise * np.random.default_rng(index).normal(size=joints.shape)
     return BodyPose(
         stamp_ns=1_000_000_000 + index * 33_333_333,
         skeleton="smpl22",
-        joints_camera=(rigid.apply(rigid.invert(T_body_camera), joints) + noise * rng.normal(size=joints.shape)).astype(np.float32),
+        joints_camera=joints_camera.astype(np.float32),
         rotations_camera=None,
         covariance_camera=(spread[..., None] ** 2 * np.eye(3)).astype(np.float32),
         confidence=np.full(SMPL22.size, 0.9, np.float32),
@@ -48,8 +48,11 @@ def walking_pose(index: int, noise: float = 0.02) -> BodyPose:
     )
 
 
-def without_head_pose(pose: BodyPose) -> BodyPose:
-    return dataclasses.replace(pose, T_world_camera=None)
+def _rest(joint: str) -> np.ndarray:
+    """Return where a joint is at rest: the right side mirrors the left."""
+    if joint in _REST:
+        return np.array(_REST[joint], float)
+    return np.array(_REST[joint.replace("right_", "left_")], float) * (1, -1, 1)
 
 
 def _swing(joints: np.ndarray, pivot: str, moved: tuple[str, ...], angle: float) -> None:
