@@ -6,6 +6,7 @@ unconfigured, ready to be configured again.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -13,7 +14,7 @@ from functools import partial
 from typing import Any, Callable
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -145,6 +146,11 @@ class Estimator(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
         self._outputs = self._pipeline = None
+        # What was closed still refers to itself in circles, with a network among them; and rclpy keeps a dead
+        # reference to every entity that was ever in a group.
+        gc.collect()
+        group = self.default_callback_group
+        group.entities = {entity for entity in group.entities if entity() is not None}
 
     def _publish_diagnostics(self) -> None:
         level, message, values = diagnostics.summarize(

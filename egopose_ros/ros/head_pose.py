@@ -53,7 +53,8 @@ class HeadPose:
         if self._settings.source in _TYPES:
             kind = _TYPES[self._settings.source]
             topics = [(self._settings.topic, kind)]
-            self._topic = Topic(node, topics, self._on_message, notices, depth=100, silence_hint="Tracking may be lost.")
+            hint = "Tracking may be lost."
+            self._topic = Topic(node, topics, self._on_message, notices, depth=100, silence_hint=hint)
 
     @property
     def global_frame(self) -> str:

@@ -130,7 +130,8 @@ class Probe:
 
     def set_parameters(self, **values: Any) -> Any:
         """Set dotted names, written with two underscores for each dot."""
-        messages = [Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()]
+        parameters = [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
+        messages = [parameter.to_parameter_msg() for parameter in parameters]
         return self.call(SetParametersAtomically, "set_parameters_atomically", parameters=messages).result
 
     def describe(self, *names: str) -> list[Any]:
@@ -144,7 +145,11 @@ class Probe:
 
     def pose_at(self, stamp_ns: int) -> BodyPose:
         """Wait for the pose of a stamp."""
-        return wait(lambda: next((p for p in self.poses if to_ns(p.header.stamp) == stamp_ns), None), f"pose {stamp_ns}")
+
+        def find() -> BodyPose | None:
+            return next((pose for pose in list(self.poses) if to_ns(pose.header.stamp) == stamp_ns), None)
+
+        return wait(find, f"the pose of {stamp_ns}")
 
 
 def wait(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:

@@ -47,7 +47,8 @@ def test_the_core_knows_no_ros() -> None:
 def test_every_ros_module_imports_where_torch_cannot_be() -> None:
     pytest.importorskip("rclpy", reason="the ROS folder needs rclpy")
     pytest.importorskip("egopose_ros.msg", reason="the ROS folder needs the built messages: make setup")
-    modules = [f"egopose_ros.ros.{path.stem}" for path in sorted((ROOT / "ros").glob("*.py")) if path.stem != "__init__"]
+    stems = sorted({path.stem for path in (ROOT / "ros").glob("*.py")} - {"__init__"})
+    modules = [f"egopose_ros.ros.{stem}" for stem in stems]
     code = (
         "import sys, importlib\n"
         "sys.modules['torch'] = None\n"  # any import of it now raises ImportError

@@ -174,10 +174,11 @@ def test_autostart_and_many_lifecycles_leave_nothing_behind() -> None:
         try:
             wait(lambda: probe.state() == "active", "autostart")
 
-            def cycle() -> tuple[int, int]:
+            def cycle() -> tuple[int, ...]:
                 for transition in ("deactivate", "cleanup", "configure", "activate"):
                     assert probe.change_state(transition)
-                return threading.active_count(), len(list(node.subscriptions) + list(node.publishers) + list(node.timers))
+                entities = [*node.subscriptions, *node.publishers, *node.timers]
+                return threading.active_count(), len(entities), len(node.default_callback_group.entities)
 
             first = cycle()
             assert all(cycle() == first for _ in range(10))

@@ -21,7 +21,7 @@ from visualization_msgs.msg import MarkerArray
 from egopose_ros import pipeline
 from egopose_ros.config import Config, replace
 from egopose_ros.geometry import rigid
-from egopose_ros.ros.messages import header, in_global_frame, pose_from_message, to_ns, to_stamp
+from egopose_ros.ros.messages import header, in_global_frame, pose_from_message, to_ns
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import Frame, ImuSample
 
@@ -128,7 +128,8 @@ def test_two_cameras_are_paired_by_stamp_over_losses_and_loops(feed: Feed) -> No
         pixels = pictures(2, 90 + index)
         for name, picture in zip(names, pixels):
             if name != loss:
-                probe.advertise(f"{base}/{name}/image_raw").publish(image(stamps[name], picture, frame_id=f"{name}_eye"))
+                message = image(stamps[name], picture, frame_id=f"{name}_eye")
+                probe.advertise(f"{base}/{name}/image_raw").publish(message)
         if loss in names:
             continue
         live = probe.pose_at(max(stamps.values()))
