@@ -17,6 +17,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from egopose_ros.config import Config, ConfigError
@@ -185,8 +186,10 @@ def main(arguments: list[str] | None = None) -> int:
     executor.add_node(node)
     try:
         executor.spin()
-    except ExternalShutdownException:
-        pass
+    except (ExternalShutdownException, rclpy_implementation.RCLError):
+        # The signal invalidates the context at once, under a callback that is publishing as well.
+        if rclpy.ok():
+            raise
     finally:
         node.close()
         executor.shutdown()
