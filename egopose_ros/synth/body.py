@@ -149,11 +149,10 @@ def draw_body(generator: torch.Generator, first: float, last: float, device: str
 def make_body(asset: BodyAsset, coefficients: Tensor) -> Body:
     """Build the body of shape coefficients (K,)."""
     points = asset.average + torch.tensordot(coefficients, asset.basis, 1)
-    vertices, heads, landmarks = points.split([len(asset.weights), len(asset.bones), len(points) - len(asset.weights) - len(asset.bones)])
+    vertices, heads, landmarks = points.tensor_split([len(asset.weights), len(asset.weights) + len(asset.bones)])
     R_tpose_rest = _rest_to_tpose(asset, heads)
     heads_tpose = _chain(asset, heads, R_tpose_rest)
     joints_tpose = torch.stack([heads_tpose[asset.bone(joint)] for joint in SMPL22.joints])
-    traits = asset.traits
     nearest = (asset.coefficients - coefficients).square().sum(1).argmin()
     return Body(
         asset=asset,
@@ -164,7 +163,7 @@ def make_body(asset: BodyAsset, coefficients: Tensor) -> Body:
         heads_tpose=heads_tpose,
         landmarks=landmarks,
         sole_height=float(heads[asset.bone("left_ankle"), 2] - vertices[:, 2].min()),
-        male=float(traits[nearest, 0]),
+        male=float(asset.traits[nearest, 0]),
         stature=float(vertices[:, 2].max() - vertices[:, 2].min()),
     )
 

@@ -1,4 +1,4 @@
-"""Pieces of furniture and things held in the hands, built from primitives in their own axes (z up, origin on the floor)."""
+"""Pieces of furniture and things held in the hands, of primitives in their own axes: z up, origin on the floor."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _thing_on_top(draw: Draw, materials: MaterialList, piece: Piece, x: float, y
     sort = draw.integer(0, 5)
     if sort == 0:  # monitor
         width = draw.uniform(0.2, 0.35)
-        screen = materials.add(("screen",), 2 * width, draw.any_colour(), draw.grey(0.6, 1), draw.grey(0, 0.4), emission=0.6)
+        screen = _screen(draw, materials, 2 * width)
         piece.add(BOX, (0.015, width, width * 0.6), (px, py, height + 0.1 + width * 0.6), screen, turn_z(yaw))
         piece.add(CYLINDER, (0.09, 0.09, 0.005), (px, py, height + 0.005), dark_or_metal(draw, materials))
         piece.add(CYLINDER, (0.02, 0.02, 0.06), (px, py, height + 0.06), dark_or_metal(draw, materials))
@@ -103,13 +103,13 @@ def _thing_on_top(draw: Draw, materials: MaterialList, piece: Piece, x: float, y
     elif sort == 4:  # laptop
         body = dark_or_metal(draw, materials)
         keys = materials.add(("checks", "tiles"), 0.15, draw.grey(0.02, 0.3))
-        screen = materials.add(("screen",), 0.35, draw.any_colour(), draw.grey(0.6, 1), draw.grey(0, 0.4), emission=0.6)
+        screen = _screen(draw, materials, 0.35)
         yaw = draw.choice((0.0, math.pi, 0.3, math.pi - 0.3))
         piece.add(BOX, (0.11, 0.16, 0.008), (px, py, height + 0.008), keys, turn_z(yaw))
         offset = turn_z(yaw) @ np.array([0.15, 0.0, 0.11])
         lid = turn_z(yaw) @ turn_y(0.35)
-        piece.add(BOX, (0.004, 0.16, 0.11), (px + offset[0], py + offset[1], height + offset[2]), screen, lid)
-        piece.add(BOX, (0.003, 0.161, 0.111), (px + offset[0] * 1.05, py + offset[1] * 1.05, height + offset[2]), body, lid)
+        for half, away, material in (((0.004, 0.16, 0.11), 1.0, screen), ((0.003, 0.161, 0.111), 1.05, body)):
+            piece.add(BOX, half, (px + away * offset[0], py + away * offset[1], height + offset[2]), material, lid)
     else:  # box
         size = [draw.uniform(0.03, 0.15) for _ in range(3)]
         material = materials.add(("plain", "print", "poster", "books"), 0.3, draw.any_colour(), draw.any_colour())
@@ -126,7 +126,8 @@ def chair(draw: Draw, materials: MaterialList, height: float | None = None, half
     thick = draw.uniform(0.012, 0.045)
     piece.add(BOX, (x, y, thick), (0, 0, height - thick), seat)
     back = draw.uniform(0.15, 0.3)
-    piece.add(BOX, (0.02, y * 0.95, back), (-x, 0, height + back + draw.uniform(0, 0.12)), seat, turn_y(-draw.uniform(0, 0.25)))
+    above, lean = height + back + draw.uniform(0, 0.12), draw.uniform(0, 0.25)
+    piece.add(BOX, (0.02, y * 0.95, back), (-x, 0, above), seat, turn_y(-lean))
     if draw.chance(0.5):
         piece.legs(draw, x, y, height - 2 * thick, frame)
         return piece
@@ -140,6 +141,11 @@ def chair(draw: Draw, materials: MaterialList, height: float | None = None, half
             piece.add(BOX, (0.13, 0.025, 0.014), (0, side * (y + 0.03), height + 0.2), frame)
             piece.add(BOX, (0.015, 0.012, 0.11), (0, side * (y + 0.03), height + 0.09), frame)
     return piece
+
+
+def _screen(draw: Draw, materials: MaterialList, size: float) -> int:
+    colours = draw.any_colour(), draw.grey(0.6, 1), draw.grey(0, 0.4)
+    return materials.add(("screen",), size, *colours, emission=0.6)
 
 
 def sofa(draw: Draw, materials: MaterialList) -> Piece:
@@ -186,14 +192,16 @@ def plant(draw: Draw, materials: MaterialList) -> Piece:
     for _ in range(draw.integer(3, 7)):
         r = draw.uniform(0.08, 0.25)
         place = (draw.uniform(-0.2, 0.2), draw.uniform(-0.2, 0.2), 2 * size + draw.uniform(0.05, 0.7))
-        piece.add(ELLIPSOID, (r, r * draw.uniform(0.3, 1), r * draw.uniform(0.5, 1.2)), place, leaf, turn_y(draw.uniform(-1, 1)))
+        half = (r, r * draw.uniform(0.3, 1), r * draw.uniform(0.5, 1.2))
+        piece.add(ELLIPSOID, half, place, leaf, turn_y(draw.uniform(-1, 1)))
     return piece
 
 
 def clutter(draw: Draw, materials: MaterialList) -> Piece:
     """A bin, a box, a bag or a ball."""
     piece, sort = Piece(), draw.integer(0, 2)
-    material = materials.add(("plain", "print", "poster", "weave", "planks"), 0.5, *(draw.any_colour() for _ in range(3)))
+    colours = [draw.any_colour() for _ in range(3)]
+    material = materials.add(("plain", "print", "poster", "weave", "planks"), 0.5, *colours)
     half = [draw.uniform(0.06, 0.25) for _ in range(3)]
     if sort == 1:
         half[1] = half[0]
@@ -205,7 +213,8 @@ def pillar(draw: Draw, materials: MaterialList) -> Piece:
     """A trunk, a lamp post or a column."""
     piece = Piece()
     r = draw.uniform(0.05, 0.35)
-    material = materials.add(("planks", "concrete", "bricks", "plain"), 0.8, draw.colour((0.02, 0.12), (0, 0.5), (0.1, 0.8)))
+    colour = draw.colour((0.02, 0.12), (0, 0.5), (0.1, 0.8))
+    material = materials.add(("planks", "concrete", "bricks", "plain"), 0.8, colour)
     piece.add(draw.choice((BOX, CYLINDER)), (r, r, 2.0), (0, 0, 2.0), material)
     return piece
 

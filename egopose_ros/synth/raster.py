@@ -84,7 +84,7 @@ def rasterise(points: Tensor, faces: Tensor, view: View) -> Hits:
     first = (low - pad).ceil().clamp(min=0)
     count = torch.minimum((high + pad).floor() + 1, limit) - first
     in_view = _within(points, view.max_angle)
-    near = in_view.index_select(1, faces[:, 0]) | in_view.index_select(1, faces[:, 1]) | in_view.index_select(1, faces[:, 2])
+    near = torch.stack([in_view.index_select(1, faces[:, k]) for k in range(3)]).any(0)
     keep = (facing & near & (count > 0).all(-1)).flatten().nonzero()[:, 0]
 
     a, ab, normal_b_c, c = (t.flatten(0, 1).index_select(0, keep) for t in (a, ab, normal_b_c, c))

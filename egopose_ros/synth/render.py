@@ -10,7 +10,7 @@ from torch import Tensor
 from egopose_ros.synth.attire import Attire
 from egopose_ros.synth.light import FAR, Lighting, Surface, of, turn
 from egopose_ros.synth.materials import evaluate
-from egopose_ros.synth.primitives import Tiles, cast, tiles_of_view
+from egopose_ros.synth.primitives import PrimitiveHits, Primitives, cast, tiles_of_view
 from egopose_ros.synth.raster import Hits, View, rasterise
 from egopose_ros.synth.room import Room
 
@@ -50,7 +50,7 @@ class Renderer:
         """hidden (P,) 0..1 is what the rig itself covers, with a surface of brightness `rim`."""
         self.stage, self.view = stage, view
         self._hidden, self._rim = hidden, rim
-        self.tiles: Tiles = tiles_of_view(view)
+        self.tiles = tiles_of_view(view)
         self.device = view.rays.device
         self._smooth = max(view.size) > 400
         self._lighting = Lighting(stage.room, stage.attire.faces, stage.blob)
@@ -135,8 +135,10 @@ class Renderer:
         strength = self.stage.attire.crease * (cloth.float() * 0.9 + 0.1)
         return torch.nn.functional.normalize(normal + strength[:, None] * bend, dim=-1)
 
-    def _room_surfaces(self, primitives, T_world_camera: Tensor, all_rays: Tensor, open_pixels: Tensor) -> list[Surface]:
-        room, bank = self.stage.room, self.stage.room.bank
+    def _room_surfaces(
+        self, primitives: Primitives, T_world_camera: Tensor, all_rays: Tensor, open_pixels: Tensor
+    ) -> list[Surface]:
+        room = self.stage.room
         count, pixels = len(T_world_camera), len(self.view.rays)
         hits = cast(primitives, T_world_camera, self.view, self.tiles, open_pixels.view(count, pixels))
         nearest = torch.full((count * pixels,), FAR, device=self.device)
@@ -153,26 +155,27 @@ class Renderer:
         shell = [t.index_select(0, first) for t in (shell_pixel, image, rays, distance, axis)]
         surfaces = self._shell_surface(*shell, T_world_camera[:, :3, 3])
         # A primitive that sticks through a wall is cut off there.
-        kept = nearest.new_zeros(count * pixels, dtype=torch.bool)
-        kept[shell_pixel[in_front]] = True
-        kept = kept.index_select(0, hits.pixel).nonzero()[:, 0]
+        front = torch.zeros(count * pixels, dtype=torch.bool, device=self.device)
+        front[shell_pixel[in_front]] = True
+        kept = front.index_select(0, hits.pixel).nonzero()[:, 0]
+        return [*surfaces, self._primitive_surface(primitives, hits, kept, all_rays, T_world_camera[:, :3, 3])]
+
+    def _primitive_surface(
+        self, primitives: Primitives, hits: PrimitiveHits, kept: Tensor, all_rays: Tensor, origin: Tensor
+    ) -> Surface:
+        room = self.stage.room
         pixel, index, point, normal, distance = (
             t.index_select(0, kept) for t in (hits.pixel, hits.primitive, hits.point, hits.normal, hits.distance)
         )
-        image = torch.div(pixel, pixels, rounding_mode="floor")
-        own = primitives.R_world_own[image, index]
+        image = torch.div(pixel, len(self.view.rays), rounding_mode="floor")
         rays = all_rays.index_select(0, pixel)
-        world_normal = (own * normal[:, None]).sum(-1)
-        where = of(T_world_camera[:, :3, 3], image) + rays * distance[:, None]
-        uv = _flat_uv(point, normal)
+        world_normal = (primitives.R_world_own[image, index] * normal[:, None]).sum(-1)
+        where = of(origin, image) + rays * distance[:, None]
         footprint = self._footprint(distance, (rays * world_normal).sum(-1))
-        albedo, gloss, emission = evaluate(bank, room.materials, primitives.material[index], uv, footprint, self._smooth)
-        under = ((where[:, 2] - room.low[2]) / 0.5).clamp(0, 1)
-        occlusion = 0.65 + 0.35 * under
-        return [
-            *surfaces,
-            Surface(image, pixel, where, world_normal, distance, where, albedo, gloss, emission, occlusion, False),
-        ]
+        material, uv = primitives.material[index], _flat_uv(point, normal)
+        albedo, gloss, emission = evaluate(room.bank, room.materials, material, uv, footprint, self._smooth)
+        occlusion = 0.65 + 0.35 * ((where[:, 2] - room.low[2]) / 0.5).clamp(0, 1)
+        return Surface(image, pixel, where, world_normal, distance, where, albedo, gloss, emission, occlusion, False)
 
     def _shell_surface(self, pixel, image, rays, distance, axis, origin: Tensor) -> list[Surface]:
         room = self.stage.room

@@ -123,7 +123,9 @@ def _draw_shell(draw, materials, indoors, centre, reach, floor_height):
     floor = materials.add(furniture.FLOORS, draw.uniform(0.5, 2.2), *colours, gloss=gloss)
     wall_colour = draw.grey(0.55, 0.98) if draw.chance(0.6) else draw.any_colour()
     wall = materials.add((*("plain",) * 5, "bricks", "concrete", "stripes", "planks"), 1.2, wall_colour)
-    accent = materials.add(("plain", "print", "concrete", "tiles"), 1.2, draw.any_colour()) if draw.chance(0.3) else wall
+    accent = wall
+    if draw.chance(0.3):
+        accent = materials.add(("plain", "print", "concrete", "tiles"), 1.2, draw.any_colour())
     ceiling = materials.add(("plain", "tiles"), 0.6, draw.grey(0.7, 1.0))
     return [wall, accent, wall, wall, floor, ceiling], low, high
 
@@ -135,18 +137,21 @@ def _furnish(draw, materials, static, indoors, joints_world, floor_height, low, 
     for _ in range(draw.integer(3, 14) if indoors else draw.integer(2, 8)):
         piece = draw.choice(furniture.INDOORS if indoors else furniture.OUTDOORS)(draw, materials)
         for _ in range(12):
-            angle, distance = draw.uniform(0, 2 * math.pi), piece.radius + abs(draw.normal(0.45, 1.1 if indoors else 2.5))
+            angle = draw.uniform(0, 2 * math.pi)
+            distance = piece.radius + abs(draw.normal(0.45, 1.1 if indoors else 2.5))
             start = path[draw.integer(0, len(path) - 1)]
             spot = start + distance * np.array([math.cos(angle), math.sin(angle)])
             inside = (spot > low[:2] + 0.25).all() and (spot < high[:2] - 0.25).all()
             clear = np.linalg.norm(path - spot, axis=1).min() > piece.radius * 0.8 + 0.18
             if inside and clear:
-                facing = turn_z(math.atan2(*(middle - spot)[::-1]) + draw.choice((0.0, 0.0, math.pi, draw.uniform(0, 6.3))))
-                _put(static, piece, facing, np.array([*spot, floor_height]))
+                inward = math.atan2(*(middle - spot)[::-1])
+                facing = inward + draw.choice((0.0, 0.0, math.pi, draw.uniform(0, 6.3)))
+                _put(static, piece, turn_z(facing), np.array([*spot, floor_height]))
                 break
     for _ in range(draw.integer(0, 2) if indoors else 0):
         rug = Piece()
-        material = materials.add(("rug", "stripes", "carpet", "print", "checks"), draw.uniform(0.8, 2.5), *(draw.any_colour() for _ in range(3)))
+        size, colours = draw.uniform(0.8, 2.5), [draw.any_colour() for _ in range(3)]
+        material = materials.add(("rug", "stripes", "carpet", "print", "checks"), size, *colours)
         rug.add(BOX, (draw.uniform(0.5, 1.4), draw.uniform(0.4, 1.0), 0.004), (0, 0, 0), material)
         spot = middle + np.array([draw.uniform(-1, 1), draw.uniform(-1, 1)])
         _put(static, rug, turn_z(draw.uniform(0, 3.2)), np.array([*spot, floor_height]))
@@ -184,7 +189,13 @@ def _dress_walls(draw, materials, static, low, high, lamp) -> None:
     static.parts.append((BOX, half, (float(lamp[0]), float(lamp[1]), float(high[2])), np.eye(3), glow))
 
 
-def _draw_light(draw, indoors, centre, floor_height, ceiling):
+def _direction(azimuth: float, elevation: float) -> np.ndarray:
+    c = math.cos(elevation)
+    return np.array([c * math.cos(azimuth), c * math.sin(azimuth), math.sin(elevation)])
+
+
+def _draw_light(draw, indoors, centre, floor_height, ceiling) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the fields of a `Light`, and where a lamp hangs."""
     warm = draw.uniform(-0.25, 0.25)
     tint = np.array([1 + warm, 1.0, 1 - warm])
     away, angle = draw.uniform(0.2, 2.2), draw.uniform(0, 2 * math.pi)
@@ -192,20 +203,20 @@ def _draw_light(draw, indoors, centre, floor_height, ceiling):
         side = draw.chance(0.3)  # a window rather than a lamp
         height = draw.uniform(1.2, 2.2) if side else ceiling - floor_height - 0.06
         away = draw.uniform(2.5, 4.5) if side else away
-        position = np.array([centre[0] + away * math.cos(angle), centre[1] + away * math.sin(angle), floor_height + height])
+        position = np.array([*centre, floor_height + height]) + away * _direction(angle, 0.0)
         key, ambient = draw.uniform(0.3, 1.4), draw.uniform(0.35, 0.9)
     else:
-        elevation = draw.uniform(0.3, 1.4)
-        direction = np.array([math.cos(angle) * math.cos(elevation), math.sin(angle) * math.cos(elevation), math.sin(elevation)])
-        position = np.array([*centre, floor_height + 1.0]) + 25.0 * direction
-        key, ambient = (draw.uniform(1.2, 3.0), draw.uniform(0.25, 0.6)) if draw.chance(0.6) else (0.1, draw.uniform(0.6, 1.2))
-    fill = np.array([math.cos(angle + draw.uniform(1.5, 4.5)), math.sin(angle + draw.uniform(1.5, 4.5)), draw.uniform(0, 1)])
+        position = np.array([*centre, floor_height + 1.0]) + 25.0 * _direction(angle, draw.uniform(0.3, 1.4))
+        if draw.chance(0.6):
+            key, ambient = draw.uniform(1.2, 3.0), draw.uniform(0.25, 0.6)
+        else:  # overcast
+            key, ambient = 0.1, draw.uniform(0.6, 1.2)
     bounce = draw.uniform(0.25, 0.7)
     light = {
         "position": position,
         "colour": key * tint,
-        "fill_direction": fill / np.linalg.norm(fill),
-        "fill_colour": np.full(3, draw.uniform(0.0, 0.3)) * tint[::-1],
+        "fill_direction": _direction(angle + draw.uniform(1.5, 4.5), draw.uniform(0.0, 0.8)),
+        "fill_colour": draw.uniform(0.0, 0.3) * tint[::-1],
         "above": ambient * (0.5 + 0.5 * tint),
         "below": ambient * bounce * tint,
     }

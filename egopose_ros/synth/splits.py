@@ -41,6 +41,6 @@ def split(name: str) -> Split:
 
 
 def generator(name: str, seed: int, purpose: str, device: str = "cpu") -> torch.Generator:
-    """Return the random numbers of one purpose of a recording: unlike in any other, on a CPU the same on any machine."""
+    """Return the random numbers of one purpose of one recording; on a CPU they are the same everywhere."""
     key = f"egopose world {VERSION} {name} {seed} {purpose}".encode()
     return torch.Generator(device).manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7], "big"))

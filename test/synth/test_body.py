@@ -20,9 +20,10 @@ def test_the_t_pose_is_as_agreed():
         for side, sign in (("left", 1.0), ("right", -1.0)):
             shoulder, elbow, wrist = (joints[INDEX[f"{side}_{j}"]] for j in ("shoulder", "elbow", "wrist"))
             hip, knee, ankle, foot = (joints[INDEX[f"{side}_{j}"]] for j in ("hip", "knee", "ankle", "foot"))
-            for start, end, along in ((shoulder, elbow, [0, sign, 0]), (elbow, wrist, [0, sign, 0]), (hip, knee, [0, 0, -1]), (knee, ankle, [0, 0, -1])):
-                direction = (end - start) / (end - start).norm()
-                torch.testing.assert_close(direction, torch.tensor(along, dtype=torch.float32), atol=1e-4, rtol=0)
+            out, down = torch.tensor([0.0, sign, 0.0]), torch.tensor([0.0, 0.0, -1.0])
+            limbs = ((shoulder, elbow, out), (elbow, wrist, out), (hip, knee, down), (knee, ankle, down))
+            for start, end, along in limbs:
+                torch.testing.assert_close((end - start) / (end - start).norm(), along, atol=1e-4, rtol=0)
             assert foot[0] - ankle[0] > 0.08 and abs(float(foot[1] - ankle[1])) < 1e-4
         assert 1.4 < body.stature < 2.05 and 0.04 < body.sole_height < 0.12
         assert body.eyes_from_head[0] > 0.03 and body.eyes_from_head[2] > 0.02

@@ -6,7 +6,9 @@ from egopose_ros.camera.models import KannalaBrandt
 from egopose_ros.synth.primitives import BOX, CYLINDER, Primitives, cast, tiles_of_view
 from egopose_ros.synth.raster import view_of_camera
 
-VIEW = view_of_camera(KannalaBrandt(size=(72, 60), centre=(35.5, 29.5), focal=(20.0, 20.0), k=(0.0,) * 4, max_angle=1.7))
+VIEW = view_of_camera(
+    KannalaBrandt(size=(72, 60), centre=(35.5, 29.5), focal=(20.0, 20.0), k=(0.0,) * 4, max_angle=1.7)
+)
 
 
 def scene(seed: int, count: int = 9) -> Primitives:

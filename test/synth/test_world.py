@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.camera.interface import pixel_grid
 from egopose_ros.camera.models import EUCM, DoubleSphere, Fisheye62, KannalaBrandt, OCam
 from egopose_ros.camera.remap import Remapper
 from egopose_ros.camera.rig import Rig, RigCamera
 from egopose_ros.skeleton import SKELETONS, SMPL22
 from egopose_ros.structs import Visibility
+from egopose_ros.synth import world
 from egopose_ros.synth.raster import view_of_camera
 from egopose_ros.synth.sensor import IDEAL
 from egopose_ros.synth.sheet import sheet
@@ -76,6 +78,16 @@ def _check_visible(recording, view, part, depth):
         assert found >= 0 and touch[joint, found]
         behind = np.linalg.norm(recording.joints_camera[frame, view, joint]) - float(depth[frame, y, x])
         assert -0.15 < behind < 0.26  # inside the limb, not behind it
+
+
+def test_frames_rendered_together_are_the_same_as_one_by_one(monkeypatch):
+    alone = record(2, "train", frames=3, sensor=IDEAL, extras=("part_mask", "depth"))
+    monkeypatch.setattr(world, "_CHUNK", {"cpu": 3})
+    together = record(2, "train", frames=3, sensor=IDEAL, extras=("part_mask", "depth"))
+    difference = (alone.images.int() - together.images.int()).abs()
+    assert (difference > 2).float().mean() < 1e-3  # rounding may tip a texel or the edge of a shadow
+    assert (alone.part_mask != together.part_mask).float().mean() < 1e-4
+    assert (alone.depth - together.depth).abs().quantile(0.999) < 1e-3
 
 
 def test_every_skeleton_has_its_truth(recordings):
@@ -142,7 +154,7 @@ def test_one_scene_through_five_cameras_is_one_canonical_picture():
         recording = picture(model)
         np.testing.assert_array_equal(recording.joints_world, reference.joints_world)
         remapped = torch.from_numpy(Remapper(model).numpy(recording.images[0, 0].numpy())).float()
-        rays, _ = CANONICAL.unproject(torch.stack(torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="xy"), -1))
+        rays, _ = CANONICAL.unproject(pixel_grid(CANONICAL.size))
         inside = model.project(rays)[1] & (rays[..., 2] > np.cos(model.max_angle - 0.05))
         # Compare local means: single pixels at edges and in fine texture are what interpolation cannot keep.
         blur = torch.nn.functional.avg_pool2d
@@ -157,8 +169,9 @@ def test_one_scene_through_five_cameras_is_one_canonical_picture():
 
 def test_a_contact_sheet_is_a_picture_of_recordings(tmp_path):
     heard = []
-    sheet(tmp_path / "sheet.png", seed=7, rows=1, columns=2, tile=128, progress=lambda done, of: heard.append((done, of)))
-    picture = cv2.imread(str(tmp_path / "sheet.png"))
+    path = tmp_path / "sheet.png"
+    sheet(path, seed=7, rows=1, columns=2, tile=128, progress=lambda done, of: heard.append((done, of)))
+    picture = cv2.imread(str(path))
     assert picture.shape == (128, 256, 3) and heard == [(1, 2), (2, 2)]
     assert picture[:, :128].std() > 10 and np.abs(picture[:, :128].astype(float) - picture[:, 128:]).mean() > 5
     with pytest.raises(ValueError, match="expected a .png or .jpg file"):
