@@ -1,6 +1,6 @@
 """Make the README's picture: the page of `egopose demo`, photographed by a headless chromium while the bag plays.
 
-    .venv/bin/python tools/make_demo_picture.py docs/images/demo.png [--at 6] [-- demo arguments]
+    .venv/bin/python tools/make_demo_picture.py docs/images/demo.png [--at 6] [arguments of the demo]
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--at", type=float, default=6.0, help="seconds after the page has its first numbers")
-    parser.add_argument("demo", nargs="*", help="arguments of egopose demo")
-    arguments = parser.parse_args()
+    arguments, demo_arguments = parser.parse_known_args()
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     if browser_path is None:
         print("make_demo_picture: expected chromium on the PATH, got none; install it", file=sys.stderr)
         return 1
-    command = [sys.executable, "-u", "-m", "egopose_ros.cli", "demo", "--no-browser", *arguments.demo]
+    command = [sys.executable, "-u", "-m", "egopose_ros.cli", "demo", "--no-browser", *demo_arguments]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     address = next((found.group() for line in demo.stdout if (found := re.search(r"http://\S+", line))), None)
     if address is None:
@@ -37,7 +36,7 @@ def main() -> int:
         browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS.split())
         page = browser.new_page(viewport=SIZE)
         page.goto(address)
-        page.wait_for_selector("text=tracking", timeout=180_000)
+        page.wait_for_selector("text=/tracking|initializing|degraded/", timeout=180_000)
         page.add_style_tag(content=".mantine-Notifications-root { display: none }")  # about drawing in software
         page.wait_for_timeout(arguments.at * 1e3)
         arguments.picture.parent.mkdir(parents=True, exist_ok=True)
