@@ -86,10 +86,9 @@ def test_soles_stand_on_the_ground(clips):
         for side in range(2):
             planted = motion.foot_contact[:, side]
             assert (points[planted, side, :, 2] - ground[planted, side]).min(-1, initial=0.0).max(initial=0.0) < 0.02
-            low = points[:, side, :2, 2].argmin(-1)
-            moved = np.linalg.norm(np.diff(points[:, side], axis=0), axis=-1)[np.arange(len(low) - 1), low[1:]]
+            moved = np.linalg.norm(np.diff(points[:, side, :2], axis=0), axis=-1).min(-1)  # it rolls over heel or ball
             still = planted[1:] & planted[:-1]
-            assert np.quantile(moved[still] * 30, 0.99) < 0.12 if still.any() else True, family
+            assert not still.any() or np.quantile(moved[still] * 30, 0.99) < (0.15 if family == "run" else 0.05), family
 
 
 def test_body_stays_out_of_itself(clips):
@@ -183,7 +182,7 @@ def test_who_sits_sits_on_the_seat_and_reads_what_is_in_the_hands():
 
 def test_stairs_lead_up_and_down():
     rises = [np.ptp(procedural(seed, "stairs", 9.0).pelvis_world[:, 2]) for seed in range(6)]
-    assert min(rises) > 0.4
+    assert min(rises) > 0.25 and max(rises) > 0.8
 
 
 def test_motion_is_varied():

@@ -27,10 +27,7 @@ SUPPORTS = (
     "cup",
     "stick",
 )
-"""Kinds of support: furniture that stays, and things held in the hands (`HELD`)."""
-
-HELD = ("book", "tablet", "newspaper", "phone", "cup", "stick", "box")
-"""Kinds that move with the hands while they are held."""
+"""Kinds of support: furniture that stays, and things held in the hands."""
 
 
 BUTTOCKS = 0.15

@@ -44,6 +44,8 @@ class Family:
     """drawn from, one after another"""
     span_s: tuple[float, float] = (4.0, 9.0)
     """how long an activity lasts"""
+    lead_s: float = 10.0
+    """a motion is cut from one that is so much longer, so that it begins and ends anywhere"""
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ FAMILIES: dict[str, Family] = {
     "walk": Family(_walk, ("swing", "swing", "swing", "swing", "phone", "carry", "gesture", "look_around", "rest")),
     "run": Family(_run, ("swing",)),
     "turn": Family(_turn, ("swing", "swing", "look_around", "carry", "gesture")),
-    "stairs": Family(_stairs, ("swing", "swing", "phone", "carry")),
+    "stairs": Family(_stairs, ("swing", "swing", "phone", "carry"), lead_s=2.5),
     "sit_desk": Family(_desk, ("type", "type", "handle", "reach", "rest", "phone")),
     "sit_lounge": Family(_sit, _SEATED),
     "sit_stand": Family(_up_and_down, ("swing", "rest", "reach")),

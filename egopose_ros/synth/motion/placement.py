@@ -142,7 +142,7 @@ def _plant(points: np.ndarray, contact: np.ndarray, supports: tuple[Support, ...
             shift[first:last, side, :2] = slide - slide.mean(0)
             shift[first:last, side, 2] = needed[first:last]
         _bridge(shift[:, side], contact[:, side])
-        shift[:, side] = gaussian_filter1d(shift[:, side], 0.03 * fps, axis=0, mode="nearest")
+        shift[:, side] = gaussian_filter1d(shift[:, side], 0.015 * fps, axis=0, mode="nearest")
         shift[:, side, 2] = np.maximum(shift[:, side, 2], needed)
     return shift
 

@@ -37,8 +37,8 @@ def procedural(seed: int, family: str | None = None, seconds: float = 10.0, fps:
         raise ValueError(f"expected a positive length and rate, got {seconds} s at {fps} Hz")
     recipe = FAMILIES[family]
     choreography = Choreography(rng, stance=float(np.clip(rng.normal(0.10, 0.025), 0.06, 0.17)))
-    skip = rng.uniform(0.0, 2.0)  # clips start anywhere within a movement
-    plan = recipe.lower(choreography, seconds + skip)
+    skip = rng.uniform(0.0, recipe.lead_s)
+    plan = recipe.lower(choreography, seconds + recipe.lead_s)
     frames = max(int(round(seconds * fps)), 2)
     rate = max(fps, 60.0)
     times = np.arange(int(np.ceil((seconds + skip) * rate)) + 2) / rate
