@@ -242,9 +242,7 @@ class EgoPoseFormerV2(nn.Module):
         self.token_norm = nn.LayerNorm(width)
         self.token_position = nn.Linear(_FOURIER, width)
         self.query = HeadQuery(config)
-        # Large enough that heads look at different places from the start: from an even mean they learn late.
-        nn.init.normal_(self.token_position.weight, std=0.3)
-        self.camera = nn.Parameter(torch.randn(config.views, width))
+        self.camera = nn.Parameter(torch.randn(config.views, width) * 0.02)
         self.extrinsics = mlp(9, width, width)
         self.proposal = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.refinement = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def read(path: Path) -> CachedClip:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return CachedClip(**{name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"cached clip {path}: expected a complete file, delete it to render it anew: {error}") from None
 
 

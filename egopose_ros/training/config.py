@@ -16,8 +16,8 @@ class DataConfig:
     """What is rendered. Clips are named by seed + number, so more clips extend a cache."""
 
     seed: int = option(0, "First seed of the clips.", minimum=0)
-    clips: int = option(1600, "Training clips.", minimum=1)
-    validation_clips: int = option(60, "Validation clips, of the world's validation split.", minimum=1)
+    clips: int = option(1600, "Training clips.", minimum=0)
+    validation_clips: int = option(60, "Validation clips, of the world's validation split.", minimum=0)
     clip_frames: int = option(24, "Frames of a clip.", minimum=4, maximum=10000)
     rates_hz: tuple[str, ...] = option(("10", "15", "30"), "Frame rates, one drawn for each clip.")
     views: int = option(1, "Cameras of a rig.", minimum=1, maximum=4)
@@ -73,10 +73,15 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything a training run can be told but the network's own settings."""
+    """Everything a training run can be told but the network's own settings.
+
+    `data` are clips of motion; `stills` are few frames far apart, so that stages of single frames see more bodies and
+    rooms for the same rendering. Those stages take both.
+    """
 
     network: str = option("egoposeformer_v2", "Network to train.")
     data: DataConfig = DataConfig()
+    stills: DataConfig = DataConfig(seed=100_000, clips=0, validation_clips=0, clip_frames=4, rates_hz=("2",))
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     small: StageConfig = StageConfig(side=128, batch=64)
@@ -96,6 +101,13 @@ class TrainConfig:
     validate_every: int = option(500, "Steps between validations.", minimum=1)
     checkpoint_every: int = option(200, "Steps between resumable checkpoints.", minimum=1)
     tensorboard: bool = option(False, "Write TensorBoard events beside the log (package tensorboard).")
+
+    def __post_init__(self) -> None:
+        if self.data.clips == 0 or self.data.validation_clips == 0:
+            raise ConfigError("data.clips, data.validation_clips: expected 1 or more, got 0")
+        if self.stills.views != self.data.views:
+            raise ConfigError(f"stills.views: expected {self.data.views} as data.views, got {self.stills.views}")
+
 
 
 def load(path: str | Path) -> tuple[TrainConfig, dict[str, Any]]:

@@ -39,13 +39,14 @@ class Trainer:
         folder: Path,
         clips: list[cache.CachedClip],
         validation_clips: list[cache.CachedClip],
+        stills: list[cache.CachedClip] | None = None,
     ):
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
         self.folder = folder
-        self.clips, self.validation_clips = clips, validation_clips
+        self.clips, self.validation_clips, self.stills = clips, validation_clips, stills or []
         self.network = build(config.network, {"views": config.data.views, **model}).to(config.device)
         self.network.encoder.to(memory_format=torch.channels_last)
         self.head = HeatmapHead(self.network.config.width).to(config.device)
@@ -166,7 +167,7 @@ class Trainer:
         facts = {
             "settings": {item.name: item.default for item in options(self.config)},
             "hours": round(self.seconds / 3600.0, 3),
-            "frames_rendered": sum(clip.frames for clip in self.clips),
+            "frames_rendered": sum(clip.frames for clip in self.clips + self.stills),
             "validation": numbers,
             "torch": torch.__version__,
         }
@@ -177,7 +178,8 @@ class Trainer:
         """Yield the stage's remaining batches below a bar with the time left."""
         last = settings.steps if stop_after is None else min(settings.steps, self.step + stop_after - done)
         seed = self.config.seed + 1000 * self.stage
-        dataset = ClipDataset(self.clips, settings.frames, seed, self.config.augment, settings.side)
+        clips = self.clips + self.stills if settings.frames == 1 else self.clips
+        dataset = ClipDataset(clips, settings.frames, seed, self.config.augment, settings.side)
         batches = loader(dataset, settings.batch, range(self.step, last), self.config.loader_workers)
         return tqdm(batches, self._name(), settings.steps, initial=self.step, unit="step", smoothing=0.05)
 

