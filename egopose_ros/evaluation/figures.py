@@ -54,6 +54,7 @@ def body(comparison: Comparison, per_joint_mm: dict[str, float]) -> str:
         axes = figure.subplots()
         axes.set_axis_off()
         axes.set_aspect("equal")
+        axes.margins(0.12, 0.05)
         skeleton_ = skeleton(comparison.skeleton)
         places = np.array([_place(joint) for joint in skeleton_.joints])
         for parent, child in skeleton_.bones:
@@ -102,11 +103,13 @@ def intervals(comparisons: Sequence[Comparison], metrics: Sequence[dict[str, Met
             picked = [found.get(name, Metric(float("nan"))) for name in shown]
             values = np.array([m.value for m in picked])
             spread = np.nan_to_num([[m.value - m.low for m in picked], [m.high - m.value for m in picked]])
-            axes.bar(at, values, width, yerr=np.maximum(spread, 0), color=colour, ecolor="#222", capsize=2, label=comparison.run.label)
+            axes.bar(at, values, width, color=colour, label=comparison.run.label)
+            known = spread.any(0)
+            axes.errorbar(at[known], values[known], np.maximum(spread[:, known], 0), fmt="none", ecolor="#222", capsize=2)
         axes.set_xticks(np.arange(len(shown)), [name.removesuffix("_mm").replace("_", " ") for name in shown], fontsize=8)
-        axes.set(ylabel="error [mm]")
+        axes.set(ylabel="error [mm]", xlim=(-0.6, max(len(shown), 4) - 0.4))
         axes.grid(axis="x", visible=False)
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     return _svg(plot, (9.0, 2.6))
 

@@ -72,7 +72,8 @@ class BagFrames:
         if config.imu.enabled:
             self._imu_topic = _resolved(bag, config.imu.topic)
             bag.require(self._imu_topic, IMU_TYPE)
-        self._heard_s = {self.head_topic: -np.inf, self._imu_topic: -np.inf}
+        # A bag tells at once what its sources are: the first frame waits for them as the others do.
+        self._heard_s = {self.head_topic: bag.start_s, self._imu_topic: bag.start_s}
         self._start()
 
     def _start(self) -> None:

@@ -78,9 +78,9 @@ class BagReader:
         return {topic: sum(c.msgcount for c in connections) for topic, connections in self._connections.items()}
 
     @property
-    def seconds(self) -> float:
-        """From the first message to the last, 0 without any."""
-        return max(0, self._reader.duration) / 1e9 if self._reader.message_count else 0.0
+    def start_s(self) -> float:
+        """When the first message was recorded."""
+        return self._reader.start_time / 1e9
 
     def contents(self) -> str:
         """Return the topics and their types in one line."""

@@ -1,0 +1,307 @@
+"""`egopose evaluate` on bags: the same numbers from every storage, right ones, and a clear line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bag_maker import HEAD, IMAGE, Maker, head_at, image_at, stamp_at, truth_at, write_bag, write_rig
+
+from egopose_ros import cli, pipeline
+from egopose_ros.config import Config, replace
+from egopose_ros.ros.bag_frames import BagFrames
+from egopose_ros.ros.bag_poses import read_poses
+from egopose_ros.ros.bag_reader import BagReader
+from egopose_ros.structs import Frame
+
+FRAMES = 6
+UNTRAINED = ("--set", "network.allow_untrained=true", "--set", "runtime.device=cpu")
+
+
+def evaluate(*arguments: object) -> int:
+    return cli.main(["evaluate", *map(str, arguments), *UNTRAINED])
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bag(tmp_path_factory.mktemp("bags") / "walk", FRAMES)
+
+
+@pytest.fixture(scope="module")
+def result(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an evaluation of the bag."""
+    output = tmp_path_factory.mktemp("results") / "out"
+    assert evaluate(bag, "--output", output) == 0
+    return output
+
+
+def numbers(path: Path) -> dict:
+    """Return what is the same each time."""
+    content = json.loads(path.read_text())
+    return {name: content[name] for name in ("protocol", "runs")}
+
+
+def test_poses_and_errors_are_those_of_the_pipeline(bag: Path, result: Path) -> None:
+    config = replace(Config(), {"network.allow_untrained": True, "runtime.device": "cpu"})
+    core = pipeline.load(config, pipeline.load_rig(str(bag / "calibration.yaml")))
+    state, poses = core.init_state(), []
+    for index in range(FRAMES):
+        state, pose = core.step(state, Frame(stamp_at(index), (image_at(index),), head_at(index)))
+        poses.append(pose)
+    errors = [np.linalg.norm(p.joints_camera - truth_at(i), axis=-1).mean() * 1000 for i, p in enumerate(poses)]
+    run = numbers(result / "metrics.json")["runs"][0]
+    assert run["metrics"]["mpjpe_mm"]["value"] == pytest.approx(np.mean(errors), abs=1e-3)
+    assert run["frames"] == run["frames_with_truth"] == FRAMES
+    with BagReader(result / "poses_walk") as written:
+        found = [pose for pose, _ in read_poses(written, "/estimator/pose")]
+    assert [pose.stamp_ns for pose in found] == [stamp_at(index) for index in range(FRAMES)]
+    for pose, expected in zip(found, poses):
+        np.testing.assert_allclose(pose.joints_camera, expected.joints_camera, atol=1e-6)
+        np.testing.assert_allclose(pose.covariance_camera, expected.covariance_camera, atol=1e-6)
+        np.testing.assert_allclose(pose.T_world_camera, expected.T_world_camera, atol=1e-4)
+
+
+@pytest.mark.parametrize(("storage", "compressed"), [("db3", False), ("ros1", False), ("mcap", True), ("mcap", False)])
+def test_every_storage_and_every_repetition_gives_the_same_numbers(
+    storage: str, compressed: bool, result: Path, tmp_path: Path
+) -> None:
+    path = write_bag(tmp_path / ("walk.bag" if storage == "ros1" else "walk"), FRAMES, storage, compressed)
+    assert evaluate(path, "--json", tmp_path / "m.json") == 0
+    assert numbers(tmp_path / "m.json") == numbers(result / "metrics.json")
+
+
+def test_the_report_needs_nothing_else_and_says_what_the_numbers_say(result: Path) -> None:
+    text = (result / "report.html").read_text()
+    value = numbers(result / "metrics.json")["runs"][0]["metrics"]["mpjpe_mm"]["value"]
+    assert f"{value:.1f}" in text and len(text) < 5_000_000
+    assert text.count("<svg") >= 6 and text.count("data:image/jpeg;base64,") >= 2
+    assert not any(sign in text for sign in ('src="http', "src='http", "<script", "<link", "url(http"))
+    for section in ("Error over time", "Joints", "Uncertainty", "From above", "Time", "Recordings"):
+        assert f"<h2>{section}</h2>" in text
+
+
+def test_live_poses_are_held_against_offline_ones(bag: Path, result: Path, tmp_path: Path) -> None:
+    """Poses with two frames missing and one joint moved: what the report must find."""
+    live = tmp_path / "live"
+    with BagReader(result / "poses_walk") as source, Maker(live) as maker:
+        for index, recorded in enumerate(source.messages(["/estimator/pose"])):
+            if index in (1, 4):
+                continue
+            message = recorded.message
+            if index == 3:
+                message.positions = message.positions.copy()
+                message.positions[2] += np.float32(0.004)
+            maker.write("/estimator/pose", message, recorded.stamp_ns, "egopose_ros/msg/BodyPose")
+    assert evaluate(bag, "--predictions", live, "--json", tmp_path / "m.json") == 0
+    content = json.loads((tmp_path / "m.json").read_text())
+    (found,) = content["live"]
+    assert found["common"] == FRAMES - 2 and found["dropped_ns"] == [stamp_at(1), stamp_at(4)]
+    assert found["largest_mm"] == pytest.approx(4.0, abs=1e-3) and found["unknown_ns"] == []
+    assert [run["label"] for run in content["runs"]] == ["egoposeformer_v2", "live: live"]
+
+
+def test_the_gate_fails_only_for_what_is_worse_than_tolerated(
+    bag: Path, result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((result / "metrics.json").read_text())
+    metrics = content["runs"][0]["metrics"]
+    metrics["mpjpe_mm"]["value"] -= 5.0
+    metrics["pck_150"]["value"] += 3.0
+    baseline = tmp_path / "baseline.json"
+    baseline.write_text(json.dumps(content))
+    assert evaluate(bag, "--gate", result / "metrics.json") == 0
+    assert evaluate(bag, "--gate", baseline) == 1
+    failures = [line for line in capsys.readouterr().err.splitlines() if "gate:" in line]
+    assert len(failures) == 2 and "mpjpe_mm" in failures[0] and "pck_150" in failures[1]
+    assert evaluate(bag, "--gate", baseline, "--tolerance", "mpjpe_mm=5.1", "--tolerance", "pck_150=100%") == 0
+    assert evaluate(bag, "--gate", baseline, "--tolerance", "mpjpe_mm=4.9", "--tolerance", "pck_150=100%") == 1
+
+
+def no_images(path: Path) -> tuple[object, ...]:
+    with Maker(path) as maker:
+        maker.truth(0)
+    write_rig(path)
+    return (path,)
+
+
+def other_topic(path: Path) -> tuple[object, ...]:
+    return (write_bag(path, 2), "--topics", "/front/image_raw")
+
+
+def two_cameras(path: Path) -> tuple[object, ...]:
+    with Maker(path) as maker:
+        maker.image(0, "/a/image_raw")
+        maker.image(0, "/b/image_raw")
+    return (path,)
+
+
+def no_calibration(path: Path) -> tuple[object, ...]:
+    write_bag(path, 2)
+    (path / "calibration.yaml").unlink()
+    return (path,)
+
+
+def no_truth(path: Path) -> tuple[object, ...]:
+    return (write_bag(path, 2, truth=False),)
+
+
+def two_truths(path: Path) -> tuple[object, ...]:
+    with Maker(path) as maker:
+        maker.image(0)
+        maker.truth(0, "/mocap/a")
+        maker.truth(0, "/mocap/b")
+    write_rig(path)
+    return (path,)
+
+
+def truth_of_another_hour(path: Path) -> tuple[object, ...]:
+    return (write_bag(path, 2), "--truth-offset", "3600")
+
+
+def truth_of_unknown_type(path: Path) -> tuple[object, ...]:
+    return (write_bag(path, 2), "--truth", HEAD)
+
+
+def zero_frames(path: Path) -> tuple[object, ...]:
+    with Maker(path) as maker:
+        maker.image(0)
+        maker.truth(0)
+    write_rig(path)
+    # A stamp of zero is no time at all: no frame is left.
+    with Maker(path.parent / "zero") as maker:
+        message = maker.make("sensor_msgs/msg/Image", maker.header(0, "eye"), 64, 64, "mono8", 0, 64, np.zeros(4096, np.uint8))
+        maker.write(IMAGE, message, stamp_at(0))
+        maker.truth(0)
+    write_rig(path.parent / "zero")
+    return (path.parent / "zero",)
+
+
+def other_size(path: Path) -> tuple[object, ...]:
+    with Maker(path) as maker:
+        header = maker.header(stamp_at(0), "eye")
+        maker.write(IMAGE, maker.make("sensor_msgs/msg/Image", header, 32, 32, "mono8", 0, 32, np.zeros(1024, np.uint8)), stamp_at(0))
+        maker.truth(0)
+    write_rig(path)
+    return (path,)
+
+
+def nothing_there(path: Path) -> tuple[object, ...]:
+    return (path / "missing",)
+
+
+def no_bag(path: Path) -> tuple[object, ...]:
+    path.with_suffix(".mcap").write_bytes(b"this is not a bag")
+    return (path.with_suffix(".mcap"),)
+
+
+def bad_csv(path: Path) -> tuple[object, ...]:
+    (path.parent / "truth.csv").write_text("time,a_x,a_y,a_z\n0,1,2,3\n")
+    return (write_bag(path, 2), "--truth", path.parent / "truth.csv")
+
+
+def bad_baseline(path: Path) -> tuple[object, ...]:
+    (path.parent / "base.json").write_text("{}")
+    return (write_bag(path, 2), "--gate", path.parent / "base.json")
+
+
+BAD = {
+    no_images: "image topics none", other_topic: "/camera/image_raw", two_cameras: "/a/image_raw, /b/image_raw",
+    no_calibration: "CameraInfo", no_truth: "sensor_msgs/msg/Image", two_truths: "/mocap/a, /mocap/b",
+    truth_of_another_hour: "overlaps", truth_of_unknown_type: "geometry_msgs/msg/PoseStamped", zero_frames: "stamp_zero",
+    other_size: "expected 64x64", nothing_there: "nothing there", no_bag: "expected a db3, mcap or ROS 1 bag",
+    bad_csv: "expected at least 3 joints", bad_baseline: "expected the JSON of an earlier evaluation",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", BAD, ids=lambda make: make.__name__)
+def test_bad_input_is_one_clear_line_and_leaves_good_files_alone(
+    make: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "good.json").write_text("good")
+    status = evaluate(*make(tmp_path / "bag"), "--json", tmp_path / "good.json")
+    said = capsys.readouterr().err.strip().splitlines()
+    line = said[-1]
+    assert status == 1 and line.startswith("egopose evaluate: ") and BAD[make] in line, said
+    assert not any("Traceback" in text for text in said) and (tmp_path / "good.json").read_text() == "good"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "db3", "ros1"])
+def test_a_bag_that_breaks_off_is_used_as_far_as_it_goes(
+    storage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = write_bag(tmp_path / ("whole.bag" if storage == "ros1" else "whole"), 12, storage)
+    file = whole if whole.is_file() else next(path for path in whole.iterdir() if path.suffix in (".mcap", ".db3"))
+    cut = tmp_path / ("cut" + file.suffix)
+    cut.write_bytes(file.read_bytes()[: int(file.stat().st_size * 0.6)])
+    write_rig(tmp_path)
+    with BagReader(cut) as reader:
+        counts = reader.counts
+        stamps = [r.stamp_ns for r in reader.messages([IMAGE])]
+    assert 3 <= counts[IMAGE] < 12 and stamps == [stamp_at(index) for index in range(len(stamps))]
+    if storage == "mcap":  # one evaluation is enough: the same copy is read in each case
+        assert evaluate(cut, "--json", tmp_path / "m.json") == 3
+        assert "whole messages are used" in capsys.readouterr().err
+        assert numbers(tmp_path / "m.json")["runs"][0]["frames"] == counts[IMAGE]
+
+
+def test_an_unfinished_mcap_loses_nothing_that_was_written(tmp_path: Path) -> None:
+    """A recorder that was killed has written no index: only that is missing."""
+    whole = write_bag(tmp_path / "whole", 4)
+    file = next(whole.glob("*.mcap"))
+    data = file.read_bytes()
+    footer = data.rindex(b"\x02\x14\x00\x00\x00\x00\x00\x00\x00")
+    summary = int.from_bytes(data[footer + 9 : footer + 17], "little")
+    (tmp_path / "cut.mcap").write_bytes(data[:summary])
+    with BagReader(whole) as reader, BagReader(tmp_path / "cut.mcap") as cut:
+        assert cut.counts == reader.counts and cut.loss and not reader.loss
+
+
+def test_memory_does_not_grow_with_the_bag(tmp_path: Path) -> None:
+    def peak(frames: int) -> int:
+        path = write_bag(tmp_path / str(frames), frames)
+        with BagReader(path) as reader:
+            source = BagFrames(reader, replace(Config(), {"camera.topics": (IMAGE,)}))
+            tracemalloc.start()
+            assert sum(1 for _ in source) == frames
+            result = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        return result
+
+    peak(10)
+    # Reading a chunk at a time: 12 kB an image would be 6 MB more.
+    assert peak(600) - peak(120) < 2_000_000
+
+
+def test_two_cameras_are_paired_as_live(tmp_path: Path) -> None:
+    names = ("/left/image_raw", "/right/image_raw")
+    with Maker(tmp_path / "stereo") as maker:
+        for index in range(6):
+            for name in names:
+                if (index, name) != (2, names[1]):  # one image is lost
+                    maker.image(index, name)
+    with BagReader(tmp_path / "stereo") as reader:
+        source = BagFrames(reader, replace(Config(), {"camera.topics": names}))
+        frames = [item.frame for item in source]
+    assert [frame.stamp_ns for frame in frames] == [stamp_at(index) for index in (0, 1, 3, 4, 5)]
+    assert all(len(frame.images) == 2 for frame in frames) and source.rejected["unmatched"] == 1
+
+
+def test_head_poses_between_frames_are_interpolated(tmp_path: Path) -> None:
+    with Maker(tmp_path / "bag") as maker:
+        maker.head(-0.5)
+        for index in range(4):
+            maker.image(index)
+            maker.head(index + 0.5)
+    write_rig(tmp_path / "bag")
+    settings = {"camera.topics": (IMAGE,), "head_pose.source": "pose", "head_pose.topic": HEAD}
+    with BagReader(tmp_path / "bag") as reader:
+        source = BagFrames(reader, replace(Config(), settings))
+        frames = [item.frame for item in source]
+        assert source.global_frame == "world"
+    for index, frame in enumerate(frames):
+        np.testing.assert_allclose(frame.T_world_head, head_at(index), atol=1e-4)
+    assert len(frames) == 4
