@@ -155,7 +155,7 @@ def times(comparisons: Sequence[Comparison]) -> str:
         for axes, (title, entries) in zip(np.atleast_1d(figure.subplots(1, len(parts))), parts):
             limit = max(float(np.percentile(values, 99.5)) for _, values, _ in entries) * 1.1
             for comparison, values, colour in entries:
-                axes.hist(np.clip(values, 0, limit), 50, (0, limit), color=colour, alpha=0.6, label=comparison.run.label)
+                axes.hist(np.clip(values, 0, limit), 50, range=(0, limit), color=colour, alpha=0.6, label=comparison.run.label)
             axes.set(xlabel=title, ylabel="frames")
             axes.legend()
 

@@ -1,0 +1,220 @@
+"""`egopose infer`: poses of a video, a folder of images, a bag or a camera as one JSON file, and overlays."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from egopose_ros import pipeline as pipelines
+from egopose_ros.camera.rig import Rig
+from egopose_ros.config import Config, Leaf, replace
+from egopose_ros.files import require_folder, write_whole
+from egopose_ros.flags import assignment
+from egopose_ros.networks.table import NETWORKS
+from egopose_ros.pipeline import Pipeline, StreamState
+from egopose_ros.ros import bag_runs
+from egopose_ros.ros.bag_frames import BagFrames
+from egopose_ros.ros.bag_reader import BagReader
+from egopose_ros.skeleton import skeleton
+from egopose_ros.structs import BodyPose, Frame
+from egopose_ros.viewer.overlay import View, draw
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+BAGS = (".mcap", ".db3", ".bag")
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A frame and what to call it: a file's name or a stamp."""
+
+    frame: Frame
+    name: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("input", help="video file, folder of images, bag, or the number of a camera device")
+    parser.add_argument("--calibration", default="", help="calibration file (a bag may bring its own)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="poses of all frames")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="write each frame with the joints drawn on it")
+    parser.add_argument("--independent", action="store_true", help="each image is the first frame of its own stream")
+    parser.add_argument("--fps", type=float, default=30.0, help="rate of a folder's images (default 30)")
+    parser.add_argument("--frames", type=int, default=0, metavar="N", help="end after so many (default: at the end)")
+    parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
+    parser.add_argument("--checkpoint", default="", help="checkpoint file (default: that which ships)")
+    parser.add_argument("--topics", nargs="+", default=(), help="image topics of the rig, where a bag has several")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Infer every frame; the JSON file appears when all is done. Ctrl-C ends a camera and keeps what there is."""
+    require_folder(arguments.out, "--out")
+    if not arguments.fps > 0:
+        raise ValueError(f"--fps: expected a rate above 0, got {arguments.fps:g}")
+    if arguments.draw is not None:
+        require_folder(arguments.draw / "image" if arguments.draw.is_dir() else arguments.draw, "--draw")
+        arguments.draw.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        pipeline, items, loss = _open(stack, arguments)
+        entries = _infer(pipeline, items, arguments)
+        if not entries:
+            raise ValueError(f"{arguments.input}: expected at least one frame, got none")
+        write_whole(arguments.out, json.dumps(_document(pipeline, arguments.input, entries), indent=1) + "\n")
+        print(f"{arguments.out}: {len(entries)} frames by {pipeline.network_name}")
+        if not pipeline.weights_trained:
+            print("random weights: these poses mean nothing")
+        if loss():
+            raise ValueError(f"{arguments.input}: {loss()}; {arguments.out} holds the poses until there")
+    return 0
+
+
+def _open(
+    stack: contextlib.ExitStack, arguments: argparse.Namespace
+) -> tuple[Pipeline, Iterator[_Item], Callable[[], str]]:
+    """Return the pipeline, the frames, and what says of a damaged bag how much is lost."""
+    overrides: dict[str, Leaf] = dict(assignment(item) for item in arguments.set)
+    overrides |= {"network.name": arguments.network, "network.checkpoint": arguments.checkpoint}
+    if arguments.calibration:
+        overrides["camera.calibration"] = arguments.calibration
+    path = Path(arguments.input)
+    if _is_bag(path):
+        reader = stack.enter_context(BagReader(path))
+        config = bag_runs.settings(reader, tuple(arguments.topics), overrides)
+        frames = BagFrames(reader, config)
+        return bag_runs.load(frames, config), _of_bag(frames), lambda: reader.loss
+    if not arguments.calibration:
+        raise ValueError("--calibration: expected a calibration file for this input, got none")
+    config = replace(Config(), overrides)
+    rig = pipelines.load_rig(arguments.calibration)
+    if len(rig.cameras) != 1:
+        raise ValueError(f"--calibration {arguments.calibration}: expected one camera for this input, got {len(rig.cameras)}")
+    items = _items(stack, path, arguments)
+    return pipelines.load(config, rig), items, lambda: ""
+
+
+def _is_bag(path: Path) -> bool:
+    files = path.iterdir() if path.is_dir() else (path,)
+    return any(file.suffix.lower() in BAGS for file in files)
+
+
+def _items(stack: contextlib.ExitStack, path: Path, arguments: argparse.Namespace) -> Iterator[_Item]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+        if not files:
+            raise ValueError(f"{path}: expected images ({', '.join(IMAGES)}), got none")
+        return _of_folder(files, arguments.fps)
+    device = int(arguments.input) if arguments.input.isdigit() else None
+    if device is None and not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a video, a folder of images, a bag or a camera's number, got nothing there")
+    capture = cv2.VideoCapture(device if device is not None else str(path))
+    stack.callback(capture.release)
+    if not capture.isOpened():
+        what = "a camera of that number" if device is not None else "a video that can be decoded"
+        raise ValueError(f"{arguments.input}: expected {what}, got none")
+    return _of_capture(capture, device is not None)
+
+
+def _of_bag(frames: BagFrames) -> Iterator[_Item]:
+    for item in frames:
+        yield _Item(item.frame, str(item.frame.stamp_ns))
+
+
+def _of_folder(files: list[Path], fps: float) -> Iterator[_Item]:
+    for index, file in enumerate(files):
+        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+        if image is None:
+            raise ValueError(f"{file}: expected an image, got one that cannot be decoded")
+        yield _Item(Frame(1 + round(index * 1e9 / fps), (image[..., ::-1],)), file.name)
+
+
+def _of_capture(capture: cv2.VideoCapture, live: bool) -> Iterator[_Item]:
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    fps = fps if fps > 0 else 30.0
+    index = 0
+    while True:
+        found, image = capture.read()
+        if not found:
+            return
+        stamp_ns = time.time_ns() if live else 1 + round(index * 1e9 / fps)
+        yield _Item(Frame(stamp_ns, (image[..., ::-1],)), str(stamp_ns) if live else f"frame {index}")
+        index += 1
+
+
+def _infer(pipeline: Pipeline, items: Iterator[_Item], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = []
+    state = pipeline.init_state()
+    views = _views(pipeline.rig)
+    try:
+        for item in tqdm(items, unit="frame", disable=None):
+            if arguments.independent:
+                state = pipeline.init_state()
+            state, pose = _step(pipeline, state, item)
+            entries.append(_entry(item, pose, views))
+            if arguments.draw is not None:
+                picture = draw(item.frame.images, views, pose, None)
+                name = f"{len(entries) - 1:06d}_{Path(item.name).stem.replace(' ', '_')}.jpg"
+                write_whole(arguments.draw / name, cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes())
+            if len(entries) == arguments.frames:
+                break
+    except KeyboardInterrupt:  # how a camera's stream ends
+        pass
+    return entries
+
+
+def _step(pipeline: Pipeline, state: StreamState, item: _Item) -> tuple[StreamState, BodyPose]:
+    try:
+        return pipeline.step(state, item.frame)
+    except ValueError as error:
+        raise ValueError(f"{item.name}: {error}") from None
+
+
+def _views(rig: Rig) -> list[View]:
+    return [View(camera.name, camera.T_head_camera, pipelines.projection(camera)) for camera in rig.cameras]
+
+
+def _entry(item: _Item, pose: BodyPose, views: list[View]) -> dict[str, Any]:
+    """Return a frame's pose; pixels are of the first camera's original image, null out of its view."""
+    pixels, valid = views[0].project(pose.joints_camera)
+    entry: dict[str, Any] = {
+        "name": item.name,
+        "stamp_ns": pose.stamp_ns,
+        "joints_m": _rounded(pose.joints_camera, 5),
+        "pixels": [_rounded(p, 2) if inside else None for p, inside in zip(pixels, valid)],
+        "window_length": pose.window_length,
+    }
+    if pose.covariance_camera is not None:
+        entry["covariance_m2"] = _rounded(pose.covariance_camera, 9)
+    if pose.confidence is not None:
+        entry["confidence"] = _rounded(pose.confidence, 4)
+    return entry
+
+
+def _rounded(values: np.ndarray, digits: int) -> list:
+    return np.round(np.asarray(values, np.float64), digits).tolist()
+
+
+def _document(pipeline: Pipeline, source: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    body = skeleton(pipeline.skeleton)
+    return {
+        "version": VERSION,
+        "input": source,
+        "network": pipeline.network_name,
+        "weights_trained": pipeline.weights_trained,
+        "skeleton": body.name,
+        "joint_names": list(body.joints),
+        "frame": "camera",
+        "frames": entries,
+    }

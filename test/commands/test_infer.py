@@ -1,0 +1,99 @@
+"""`egopose infer` on every kind of input: the pipeline's poses, under the right names, with the right pixels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+from bag_maker import FOCAL, SIZE, image_at, stamp_at, write_bag, write_rig  # noqa: E402
+
+from egopose_ros import cli, pipeline  # noqa: E402
+from egopose_ros.config import Config, replace  # noqa: E402
+from egopose_ros.evaluation import truth  # noqa: E402
+from egopose_ros.structs import Frame  # noqa: E402
+
+FRAMES = 3
+
+
+def infer(source: object, folder: Path, *arguments: object) -> dict:
+    command = ["infer", str(source), "--out", str(folder / "poses.json"), "--set", "network.allow_untrained=true"]
+    assert cli.main([*command, *map(str, arguments)]) == 0
+    return json.loads((folder / "poses.json").read_text())
+
+
+def pictures(folder: Path) -> Path:
+    folder.mkdir()
+    write_rig(folder)
+    for index in range(FRAMES):
+        cv2.imwrite(str(folder / f"{index:03d}.png"), image_at(index)[..., ::-1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Pipeline:
+    folder = tmp_path_factory.mktemp("rig")
+    write_rig(folder)
+    config = replace(Config(), {"network.allow_untrained": True})
+    return pipeline.load(config, pipeline.load_rig(str(folder / "calibration.yaml")))
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_folder_as_one_stream_or_as_many(core: pipeline.Pipeline, tmp_path: Path, independent: bool) -> None:
+    folder = pictures(tmp_path / "images")
+    flags = ["--independent"] if independent else []
+    found = infer(folder, tmp_path, "--calibration", folder / "calibration.yaml", "--draw", tmp_path / "drawn", *flags)
+    state = core.init_state()
+    for index, entry in enumerate(found["frames"]):
+        state = core.init_state() if independent else state
+        state, pose = core.step(state, Frame(1 + round(index * 1e9 / 30), (image_at(index),)))
+        assert entry["name"] == f"{index:03d}.png" and entry["window_length"] == (1 if independent else index + 1)
+        np.testing.assert_allclose(entry["joints_m"], pose.joints_camera, atol=1e-5)
+        np.testing.assert_allclose(entry["covariance_m2"], pose.covariance_camera, atol=1e-6)
+        for joint, pixel in zip(entry["joints_m"], entry["pixels"]):
+            angle = np.arctan2(np.hypot(*joint[:2]), joint[2])
+            expected = FOCAL * angle * np.array(joint[:2]) / np.hypot(*joint[:2]) + (SIZE - 1) / 2
+            assert pixel is None or np.allclose(pixel, expected, atol=0.05)
+    drawn = sorted((tmp_path / "drawn").iterdir())
+    assert len(found["frames"]) == len(drawn) == FRAMES
+    assert np.abs(cv2.imread(str(drawn[0])).astype(int)).sum() > 0
+
+
+def test_a_video_has_the_poses_of_its_frames(tmp_path: Path) -> None:
+    write_rig(tmp_path)
+    writer = cv2.VideoWriter(str(tmp_path / "video.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25.0, (SIZE, SIZE))
+    for index in range(FRAMES):
+        writer.write(image_at(index)[..., ::-1])
+    writer.release()
+    found = infer(tmp_path / "video.avi", tmp_path, "--calibration", tmp_path / "calibration.yaml", "--frames", 2)
+    assert [entry["stamp_ns"] for entry in found["frames"]] == [1, 40_000_001]
+
+
+def test_poses_of_a_bag_serve_as_ground_truth_of_the_same_bag(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", FRAMES, truth=False)
+    found = infer(bag, tmp_path)
+    assert [entry["stamp_ns"] for entry in found["frames"]] == [stamp_at(index) for index in range(FRAMES)]
+    assert truth.load(tmp_path / "poses.json").joints.shape == (FRAMES, 22, 3)
+    flags = ["--truth", tmp_path / "poses.json", "--json", tmp_path / "m.json", "--set", "network.allow_untrained=true"]
+    assert cli.main(["evaluate", str(bag), *map(str, flags)]) == 0
+    assert json.loads((tmp_path / "m.json").read_text())["runs"][0]["metrics"]["mpjpe_mm"]["value"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("missing.mp4", "nothing there"), ("empty", "expected images"), ("text.mp4", "can be decoded"), ("images", "calibration")],
+)
+def test_bad_input_is_one_line(source: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.mp4").write_text("no video")
+    pictures(tmp_path / "images")
+    flags = [] if source == "images" else ["--calibration", str(tmp_path / "images" / "calibration.yaml")]
+    (tmp_path / "poses.json").write_text("good")
+    assert cli.main(["infer", str(tmp_path / source), "--out", str(tmp_path / "poses.json"), *flags]) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("egopose infer:")]
+    assert len(said) == 1 and expected in said[0] and (tmp_path / "poses.json").read_text() == "good"
