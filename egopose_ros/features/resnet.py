@@ -54,7 +54,9 @@ class _Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Stem, four layers of blocks, and a classifier where `classes` > 0."""
 
-    def __init__(self, block: type[_BasicBlock] | type[_Bottleneck], counts: tuple[int, int, int, int], classes: int = 0):
+    def __init__(
+        self, block: type[_BasicBlock] | type[_Bottleneck], counts: tuple[int, int, int, int], classes: int = 0
+    ):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)

