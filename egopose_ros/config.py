@@ -292,3 +292,14 @@ class ViewerConfig:
     truth: str = option(
         "/ground_truth/pose", "Topic of ground truth in the first camera's frame, with the stamps of the images."
     )
+
+
+@dataclass(frozen=True)
+class EvaluatorConfig:
+    """Everything the evaluator node can be told."""
+
+    json: str = option("evaluation.json", "File of the numbers, written when the node ends.")
+    pose: str = option("estimator/pose", "Pose topic to evaluate.")
+    truth: str = option("/ground_truth/pose", "Topic of ground truth, in the same frame as the poses.")
+    protocol: str = option("egopose", "Protocol: which joints are compared.")
+    truth_offset_s: float = option(0.0, "How far the clock of the ground truth is ahead.", unit="s")

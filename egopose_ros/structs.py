@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from egopose_ros.camera.rig import Rig
 
 
+DEGREES_OF_FREEDOM = 4.0
+"""of the Student t distribution that the covariances of our networks' joints are of"""
+
+
 @dataclass(frozen=True)
 class ImuSample:
     """An IMU reading in the head frame, at the stamp of the image that carries it."""

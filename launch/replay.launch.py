@@ -1,4 +1,7 @@
-"""Play a bag through the graph of egopose.launch.py, on the time of the bag; ends when the bag ends."""
+"""Play a bag through the graph of egopose.launch.py, on the time of the bag; ends when the bag ends.
+
+With evaluate:=true the poses are compared with the ground truth of the bag.
+"""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
@@ -7,7 +10,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import Node
 
-from egopose_ros.config import PlayerConfig, options
+from egopose_ros.config import EvaluatorConfig, PlayerConfig, options
 from egopose_ros.ros.graph import text
 
 
@@ -15,6 +18,12 @@ def generate_launch_description():
     settings = {item.name: item for item in options(PlayerConfig)}
     arguments = [
         DeclareLaunchArgument("bag", description="Bag folder, or a .mcap, .db3 or ROS 1 .bag file."),
+        DeclareLaunchArgument("evaluate", default_value="false", description="Compare the poses with ground truth."),
+        *(
+            DeclareLaunchArgument(item.name, default_value=text(item.default), description=item.description)
+            for item in options(EvaluatorConfig)
+            if item.name in ("json", "truth")
+        ),
         *(
             DeclareLaunchArgument(
                 name, default_value=text(settings[name].default), description=settings[name].description
@@ -27,7 +36,16 @@ def generate_launch_description():
         launch_arguments={"use_sim_time": "true"}.items(),
     )
     loop = LaunchConfiguration("loop")
-    return LaunchDescription([*arguments, graph, player(UnlessCondition(loop)), player(IfCondition(loop), "--loop")])
+    evaluator = Node(
+        package="egopose_ros",
+        executable="evaluator",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[{"json": LaunchConfiguration("json"), "truth": LaunchConfiguration("truth")}],
+        output="screen",
+        condition=IfCondition(LaunchConfiguration("evaluate")),
+    )
+    players = [player(UnlessCondition(loop)), player(IfCondition(loop), "--loop")]
+    return LaunchDescription([*arguments, graph, *players, evaluator])
 
 
 def player(condition, *flags):

@@ -18,13 +18,12 @@ from egopose_ros.evaluation.report_data import Picture, Report, chosen_frames
 from egopose_ros.evaluation.runs import Agreement, Run, RunBuilder, agreement
 from egopose_ros.evaluation.scores import Comparison, Metric
 from egopose_ros.evaluation.truth import Truth, TruthError
-from egopose_ros.networks.student_t import NU
 from egopose_ros.ros import bag_runs, bag_truth
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import PoseBag
 from egopose_ros.ros.bag_reader import BagError, BagReader
 from egopose_ros.skeleton import skeleton
-from egopose_ros.structs import BodyPose
+from egopose_ros.structs import DEGREES_OF_FREEDOM, BodyPose
 from egopose_ros.viewer.overlay import View, draw
 
 
@@ -96,9 +95,9 @@ def evaluate(subject: Subject) -> Evaluation:
             "version": results.VERSION,
             "protocol": subject.protocol,
             "bags": [_bag_json(bag) for bag in bags],
-            "runs": [_run_json(c, m, merged[0]) for c, m in zip(merged, metrics)],
-            "live": [_agreement_json(path, a) for path, a in zip(subject.predictions, agreements)],
-            "timing": [_timing_json(c.run) for c in merged],
+            "runs": [results.run_json(c, m, merged[0]) for c, m in zip(merged, metrics)],
+            "live": [results.agreement_json(path, a) for path, a in zip(subject.predictions, agreements)],
+            "timing": [results.timing_json(c.run) for c in merged],
         }
         pictures = _pictures(bags, comparisons[0])
         losses = [f"bag {bag.reader.path}: {bag.reader.loss}" for bag in bags if bag.reader.loss]
@@ -160,7 +159,7 @@ def _run(subject: Subject, bags: list[_Bag], index: int) -> list[Comparison]:
                 poses = stack.enter_context(PoseBag(subject.output / name))
             progress = stack.enter_context(tqdm(desc=label, unit="frame", disable=None))
             bag_runs.run(pipeline, bag.frames, builder, poses, on_frame=progress.update)
-        run = builder.build(label, pipeline.network_name, pipeline.weights_trained, 0, NU)
+        run = builder.build(label, pipeline.network_name, pipeline.weights_trained, 0, DEGREES_OF_FREEDOM)
         bag.count = run.size
         _synchronise(bag, run)
         parts.append(_compare(run, bag, subject.protocol))
@@ -212,7 +211,7 @@ def _live(
         network, trained, dropped = bag_runs.recorded(
             reader, subject.predictions_topic, builder, bag.config.window.max_gap_s
         )
-        run = builder.build(f"live: {path.stem}", network, trained, dropped, NU)
+        run = builder.build(f"live: {path.stem}", network, trained, dropped, DEGREES_OF_FREEDOM)
         parts.append(_compare(run, bag, subject.protocol))
         agreements.append(agreement(mine.run, run))
     return parts, agreements
@@ -262,44 +261,3 @@ def _bag_json(bag: _Bag) -> dict[str, Any]:
             "correlation": None if bag.correlation is None else round(bag.correlation, 4),
         },
     }
-
-
-def _run_json(comparison: Comparison, metrics: dict[str, Metric], first: Comparison) -> dict[str, Any]:
-    run = comparison.run
-    entry: dict[str, Any] = {
-        "label": run.label,
-        "network": run.network,
-        "weights_trained": run.weights_trained,
-        "frames": run.size,
-        "frames_with_truth": int(np.isfinite(comparison.frame_errors).sum()),
-        "frames_dropped": run.frames_dropped,
-        "rate_hz": None if np.isnan(run.rate_hz) else round(run.rate_hz, 3),
-        "metrics": results.metrics_json(metrics),
-        "per_joint_mm": {joint: round(value, 4) for joint, value in scores.per_joint(comparison).items()},
-    }
-    if comparison is not first:
-        paired = scores.difference(first, comparison)
-        entry["mpjpe_difference_mm"] = None if paired is None else results.metrics_json({"d": paired})["d"]
-    return entry
-
-
-def _agreement_json(path: Path, a: Agreement) -> dict[str, Any]:
-    return {
-        "predictions": str(path),
-        "common": a.common,
-        "largest_mm": None if np.isnan(a.largest_m) else round(a.largest_m * 1000.0, 6),
-        "median_mm": None if np.isnan(a.median_m) else round(a.median_m * 1000.0, 6),
-        "dropped_ns": list(a.missing_ns),
-        "unknown_ns": list(a.unknown_ns),
-    }
-
-
-def _timing_json(run: Run) -> dict[str, Any]:
-    """Return what differs from one time to the next, apart from everything that does not."""
-    entry: dict[str, Any] = {"label": run.label}
-    for name, seconds in (("step_ms", run.step_s), ("age_ms", run.age_s)):
-        known = seconds[np.isfinite(seconds)]
-        if len(known):
-            p50, p95, p99 = np.percentile(known, (50, 95, 99)) * 1e3
-            entry[name] = {"p50": round(float(p50), 3), "p95": round(float(p95), 3), "p99": round(float(p99), 3)}
-    return entry

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egopose_ros.evaluation.scores import HIGHER_IS_BETTER, UNDIRECTED, Metric
+import numpy as np
+
+from egopose_ros.evaluation.runs import Agreement, Run
+from egopose_ros.evaluation.scores import HIGHER_IS_BETTER, UNDIRECTED, Comparison, Metric, difference, per_joint
 
 VERSION = 1
 
@@ -27,6 +30,49 @@ def metrics_json(metrics: dict[str, Metric]) -> dict[str, Any]:
 def _number(value: float) -> float | None:
     """Return a number that JSON can hold; digits beyond a ten-thousandth of a millimetre mean nothing."""
     return round(value, 4) if math.isfinite(value) else None
+
+
+def run_json(comparison: Comparison, metrics: dict[str, Metric], first: Comparison) -> dict[str, Any]:
+    """Return a run's numbers; beside the first run, also how it differs from that."""
+    run = comparison.run
+    entry: dict[str, Any] = {
+        "label": run.label,
+        "network": run.network,
+        "weights_trained": run.weights_trained,
+        "frames": run.size,
+        "frames_with_truth": int(np.isfinite(comparison.frame_errors).sum()),
+        "frames_dropped": run.frames_dropped,
+        "rate_hz": None if np.isnan(run.rate_hz) else round(run.rate_hz, 3),
+        "metrics": metrics_json(metrics),
+        "per_joint_mm": {joint: round(value, 4) for joint, value in per_joint(comparison).items()},
+    }
+    if comparison is not first:
+        paired = difference(first, comparison)
+        entry["mpjpe_difference_mm"] = None if paired is None else metrics_json({"d": paired})["d"]
+    return entry
+
+
+def agreement_json(path: Path, a: Agreement) -> dict[str, Any]:
+    """Return how poses recorded live compare with those made offline."""
+    return {
+        "predictions": str(path),
+        "common": a.common,
+        "largest_mm": None if np.isnan(a.largest_m) else round(a.largest_m * 1000.0, 6),
+        "median_mm": None if np.isnan(a.median_m) else round(a.median_m * 1000.0, 6),
+        "dropped_ns": list(a.missing_ns),
+        "unknown_ns": list(a.unknown_ns),
+    }
+
+
+def timing_json(run: Run) -> dict[str, Any]:
+    """Return what differs from one time to the next, apart from everything that does not."""
+    entry: dict[str, Any] = {"label": run.label}
+    for name, seconds in (("step_ms", run.step_s), ("age_ms", run.age_s)):
+        known = seconds[np.isfinite(seconds)]
+        if len(known):
+            p50, p95, p99 = np.percentile(known, (50, 95, 99)) * 1e3
+            entry[name] = {"p50": round(float(p50), 3), "p95": round(float(p95), 3), "p99": round(float(p99), 3)}
+    return entry
 
 
 @dataclass(frozen=True)

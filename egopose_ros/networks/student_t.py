@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-NU = 4.0
-"""degrees of freedom"""
+from egopose_ros.structs import DEGREES_OF_FREEDOM
+
+NU = DEGREES_OF_FREEDOM
 
 
 def covariance(cholesky: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,13 @@ def test_online_poses_equal_offline_ones(live: Any, tmp_path: Path) -> None:
     }  # fmt: skip
     parameters = [part for name, value in settings.items() for part in ("-p", f"{name}:={value}")]
     live.start("egopose_ros.ros.estimator", "--ros-args", *parameters)
+    evaluator = live.start("egopose_ros.ros.evaluator", "--ros-args", "-p", f"json:={tmp_path / 'live.json'}")
     player = live.start("egopose_ros.ros.bag_player", str(bag), "--wait-s", "90")
     live.until(lambda: heard and to_ns(heard[-1].header.stamp) == stamp_at(FRAMES - 1), 120)
     assert live.finish(player)[0] == 0
+    evaluator.send_signal(signal.SIGINT)
+    status, said = live.finish(evaluator)
+    assert status == 0, said
     with PoseBag(tmp_path / "live") as recorded:
         for message in heard:
             status = PoseStatus(message.tracking_state, message.frames_dropped, message.age, message.network, False)
@@ -47,4 +52,8 @@ def test_online_poses_equal_offline_ones(live: Any, tmp_path: Path) -> None:
     assert found["dropped_ns"] == [stamp_at(index) for index in range(FRAMES) if stamp_at(index) not in stamps]
     assert found["largest_mm"] <= 0.01  # 1e-5 m
     offline, online = content["runs"]
+    by_node = json.loads((tmp_path / "live.json").read_text())["runs"][0]
+    for name in ("mpjpe_mm", "pa_mpjpe_mm", "pck_150", "in_90_percent_region"):
+        assert by_node["metrics"][name] == online["metrics"][name]
+    assert by_node["per_joint_mm"] == online["per_joint_mm"]
     assert (offline["frames"], online["frames"]) == (FRAMES, len(stamps))
