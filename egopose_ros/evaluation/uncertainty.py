@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import chdtr, fdtr  # not scipy.stats, which takes a second to import
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 
@@ -45,10 +45,10 @@ def calibration(
         raise ValueError("expected at least one joint with truth and covariance, got none")
     squared = np.einsum("ni,ni->n", error, np.linalg.solve(covariance, error[..., None])[..., 0])
     if degrees_of_freedom is None:
-        probability = stats.chi2.cdf(squared, 3)
+        probability = chdtr(3, squared)
     else:
         nu = degrees_of_freedom
-        probability = stats.f.cdf(squared * nu / (nu - 2.0) / 3.0, 3, nu)
+        probability = fdtr(3, nu, squared * nu / (nu - 2.0) / 3.0)
     observed = tuple(float(np.mean(probability <= level)) for level in levels)
     sharpness = float(np.mean(np.sqrt(np.trace(covariance, axis1=-2, axis2=-1) / 3.0)))
     return Calibration(levels, observed, sharpness, len(error))

@@ -117,7 +117,7 @@ class Maker:
 
     def head(self, index: float) -> None:
         """Write a head pose a millisecond before the time of a frame."""
-        T, stamp_ns = head_at(index), round(stamp_at(0) + index * STEP_NS)
+        T, stamp_ns = head_at(index), stamp_at(0) + round(index * STEP_NS)
         pose = self.make(
             "geometry_msgs/msg/Pose",
             self.make("geometry_msgs/msg/Point", *T[:3, 3].tolist()),
@@ -127,7 +127,7 @@ class Maker:
 
     def truth(self, index: float, topic: str = TRUTH, shift_s: float = 0.0) -> None:
         """Write the truth of a moment with a clock that is ahead."""
-        stamp_ns = round(stamp_at(0) + index * STEP_NS + shift_s * 1e9)
+        stamp_ns = stamp_at(0) + round(index * STEP_NS + shift_s * 1e9)
         empty = np.zeros(0, np.float32)
         message = self.make(
             POSE_TYPE, header=self.header(stamp_ns, "eye"), skeleton="smpl22", joint_names=list(SMPL22.joints),
