@@ -13,6 +13,10 @@ from egopose_ros.structs import ImuSample
 from egopose_ros.window.ring import Lookup, PoseRing, Push, VectorRing
 
 
+ALIVE_S = 2.0
+"""A source that has been silent for this long is not waited for."""
+
+
 class Problem(NamedTuple):
     """Why a message was not used, or what was assumed for it."""
 
@@ -144,15 +148,13 @@ class ImuTrack:
     def _rotation(self, frame: str) -> np.ndarray:
         """Return R_head_imu by TF; the identity where TF does not know it."""
         self.assumption = None
-        if frame in self._R_head_imu:
-            return self._R_head_imu[frame]
-        T, lookup = (np.eye(4), Lookup.FOUND) if frame == self._head else (np.eye(4), Lookup.UNCONNECTED)
-        if self._tree is not None and lookup is not Lookup.FOUND:
-            T, lookup = self._tree.lookup(self._head, frame, None, 0)
-        if lookup is Lookup.FOUND:
+        if frame not in self._R_head_imu:
+            T, lookup = np.eye(4), Lookup.UNCONNECTED
+            if self._tree is not None:
+                T, lookup = self._tree.lookup(self._head, frame, None, 0)
+            if lookup is not Lookup.FOUND:
+                text = f"TF has no {self._head} -> '{frame}' ({lookup.value}): its axes are taken to be those of the head"
+                self.assumption = Problem(lookup.name.lower(), text)
+                return np.eye(3)
             self._R_head_imu[frame] = T[:3, :3]
-        else:
-            named = frame or "(empty frame_id)"
-            text = f"TF has no {self._head} -> {named}: its axes are taken to be those of the head"
-            self.assumption = Problem("unknown", text)
-        return T[:3, :3]
+        return self._R_head_imu[frame]
