@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from egopose_ros.evaluation.protocols import PROTOCOLS
+from egopose_ros.evaluation.protocols import score as protocol_score
 from egopose_ros.evaluation.runs import Agreement, Run
 from egopose_ros.evaluation.scores import HIGHER_IS_BETTER, UNDIRECTED, Comparison, Metric, difference, per_joint
 
@@ -44,12 +46,31 @@ def run_json(comparison: Comparison, metrics: dict[str, Metric], first: Comparis
         "frames_dropped": run.frames_dropped,
         "rate_hz": None if np.isnan(run.rate_hz) else round(run.rate_hz, 3),
         "metrics": metrics_json(metrics),
+        "as_published": published_json(comparison),
         "per_joint_mm": {joint: round(value, 4) for joint, value in per_joint(comparison).items()},
     }
     if comparison is not first:
         paired = difference(first, comparison)
         entry["mpjpe_difference_mm"] = None if paired is None else metrics_json({"d": paired})["d"]
     return entry
+
+
+def published_json(comparison: Comparison) -> dict[str, Any]:
+    """Return what the protocol reports, computed as its papers do [mm]; motion needs a head pose and is left out without."""
+    c = comparison
+    moving = PROTOCOLS[c.protocol].motion
+    if moving and c.predicted_world is None:
+        return {}
+    pair = (c.predicted_world, c.truth_world) if moving else (c.predicted, c.truth)
+    scores = protocol_score(c.protocol, *pair, fps=c.run.rate_hz)
+    lengths = {
+        "mpjpe_mm": scores.mpjpe, "pa_mpjpe_mm": scores.pa_mpjpe, "ba_mpjpe_mm": scores.ba_mpjpe,
+        "ground_mm": scores.ground, **{f"{region}_mm": value for region, value in scores.regions},
+    }  # fmt: skip
+    rates = {"mpjve_m_s": scores.mpjve, "jitter_m_s3": scores.jitter}
+    told = {name: value * 1000.0 for name, value in lengths.items() if value is not None}
+    told |= {name: value for name, value in rates.items() if value is not None}
+    return {name: _number(value) for name, value in told.items()}
 
 
 def agreement_json(path: Path, a: Agreement) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from egopose_ros.config import Config, replace
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import read_poses
 from egopose_ros.ros.bag_reader import BagReader
+from egopose_ros.skeleton import SMPL22, UNREALEGO16
 from egopose_ros.structs import Frame
 
 FRAMES = 6
@@ -118,6 +119,19 @@ def test_the_gate_fails_only_for_what_is_worse_than_tolerated(
     assert len(failures) == 2 and "mpjpe_mm" in failures[0] and "pck_150" in failures[1]
     assert evaluate(bag, "--gate", baseline, "--tolerance", "mpjpe_mm=5.1", "--tolerance", "pck_150=100%") == 0
     assert evaluate(bag, "--gate", baseline, "--tolerance", "mpjpe_mm=4.9", "--tolerance", "pck_150=100%") == 1
+
+
+def test_a_protocol_reports_what_its_papers_do(bag: Path, result: Path, tmp_path: Path) -> None:
+    """UnrealEgo: 16 joints, relative to the middle of the hips."""
+    assert evaluate(bag, "--protocol", "unrealego", "--json", tmp_path / "m.json") == 0
+    with BagReader(result / "poses_walk") as written:
+        joints = np.stack([pose.joints_camera for pose, _ in read_poses(written, "/estimator/pose")])
+    rows = [SMPL22.index(joint) for joint in UNREALEGO16.joints]
+    hips = [UNREALEGO16.index("left_hip"), UNREALEGO16.index("right_hip")]
+    both = [x[:, rows] - x[:, rows][:, hips].mean(1, keepdims=True) for x in (joints, np.stack([truth_at(i) for i in range(FRAMES)]))]
+    expected = np.linalg.norm(both[0] - both[1], axis=-1).mean() * 1000
+    found = numbers(tmp_path / "m.json")["runs"][0]["as_published"]
+    assert found["mpjpe_mm"] == pytest.approx(expected, abs=0.01)
 
 
 def no_images(path: Path) -> tuple[object, ...]:
