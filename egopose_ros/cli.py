@@ -10,7 +10,7 @@ COMMANDS = {
     "demo": "play a sample bag through the live graph and show the pose",
     "run": "start the estimator on live topics",
     "play": "publish a bag on the live graph, with its stamps and /clock",
-    "view": "show live topics in the browser",
+    "view": "show live topics, or a bag with a timeline, in the browser",
     "synth": "make synthetic fisheye video with exact truth: bags, clips, contact sheets",
     "train": "train a network in the synthetic world",
     "evaluate": "measure poses on bags with ground truth, or on a split of the benchmark",

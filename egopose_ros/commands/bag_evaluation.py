@@ -127,18 +127,13 @@ def _open(stack: contextlib.ExitStack, path: Path, subject: Subject, offset_s: f
 
 
 def _truth(reader: BagReader, config: Config, frames: BagFrames, subject: Subject) -> Truth:
-    wanted, frame = subject.truth_skeleton, subject.truth_frame
     name = subject.truth or bag_truth.find_topic(reader)
     if not name:
         raise BagError(
             f"bag {reader.path}: expected ground truth on {bag_truth.TRUTH_TOPIC} or named by --truth (a topic or a "
             f"file; poses alone come from `egopose infer`), got none; the bag has {reader.contents()}"
         )
-    is_file = name not in reader.kinds and Path(name).suffix.lower() in (".csv", ".json", ".npz")
-    truth = truths.load(Path(name), frame, wanted) if is_file else bag_truth.read(reader, name, wanted)
-    if frame:
-        return replace(truth, frame=frame)
-    return bag_runs.resolve_frame(truth, frames, config.head_pose.source != "none")
+    return bag_runs.open_truth(frames, config, name, subject.truth_frame, subject.truth_skeleton)
 
 
 def _run(subject: Subject, bags: list[_Bag], index: int) -> list[Comparison]:

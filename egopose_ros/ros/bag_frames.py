@@ -17,13 +17,11 @@ from egopose_ros.ros.bag_reader import BagError, BagReader, Recorded
 from egopose_ros.ros.bag_settings import HEAD_POSES, IMAGE_TYPES, IMU_TYPE
 from egopose_ros.ros.images import ImageError, Reason
 from egopose_ros.ros.stamps import FrameLock, StampGate, Verdict, to_ns
-from egopose_ros.ros.tracks import HeadTrack, ImuTrack
+from egopose_ros.ros.tracks import ALIVE_S, HeadTrack, ImuTrack
 from egopose_ros.ros.transform_tree import TransformTree
 from egopose_ros.structs import Frame
 from egopose_ros.window.ring import Lookup, Matcher
 
-ALIVE_S = 2.0
-"""A source that has been silent for this long is not waited for, as live."""
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 _REASONS = {
@@ -42,15 +40,21 @@ class BagFrame:
     """rises at every jump of time: frames of different epochs never share a window"""
     messages: tuple[Any, ...]
     """the images as they were recorded"""
+    recorded_s: float
+    """when the last of them was recorded"""
 
 
 class BagFrames:
     """The frames of one rig in a bag."""
 
-    def __init__(self, bag: BagReader, config: Config) -> None:
-        """Find the topics that the configuration names; BagError lists what the bag has where one is missing."""
+    def __init__(self, bag: BagReader, config: Config, *, decode: bool = True) -> None:
+        """Find the topics that the configuration names; BagError lists what the bag has where one is missing.
+
+        Without `decode` the frames have no images: an index of the bag.
+        """
         self.bag = bag
         self._config = config
+        self._decode = decode
         self.topics = tuple(_image_topic(bag, topic, config.camera.transport) for topic in config.camera.topics)
         self.rejected: Counter[str] = Counter()
         """messages that were not used, by reason"""
@@ -194,9 +198,9 @@ class BagFrames:
 
     def _frame(self, waiting: tuple[int, tuple[Any, ...], float, int]) -> Iterator[BagFrame]:
         """Decode; nothing for a capture whose image cannot be."""
-        stamp_ns, messages, _, epoch = waiting
+        stamp_ns, messages, recorded_s, epoch = waiting
         try:
-            pixels = tuple(images.decode(message) for message in messages)
+            pixels = tuple(images.decode(message) for message in messages) if self._decode else ()
         except ImageError as error:
             self.rejected[error.reason.value] += 1
             return
@@ -208,7 +212,7 @@ class BagFrames:
                 self.rejected["head_pose." + lookup.name.lower()] += 1
         sample = self._imu.at(stamp_ns, round(self._config.imu.max_age_s * 1e9)) if self._imu_topic else None
         frame_id = self._config.camera.frame_id or messages[0].header.frame_id or "camera"
-        yield BagFrame(Frame(stamp_ns, pixels, T_world_head, sample), frame_id, epoch, messages)
+        yield BagFrame(Frame(stamp_ns, pixels, T_world_head, sample), frame_id, epoch, messages, recorded_s)
 
 
 def _resolved(bag: BagReader, topic: str) -> str:

@@ -99,20 +99,27 @@ class BagReader:
         if not self.counts[topic]:
             raise BagError(f"bag {self.path}: {topic}: expected messages, got none")
 
-    def messages(self, topics: Iterable[str]) -> Iterator[Recorded]:
-        """Yield the messages of some topics in the order of recording; where the bag breaks off, `loss` says it."""
+    def messages(
+        self, topics: Iterable[str], start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[Recorded]:
+        """Yield the messages of some topics in the order of recording; where the bag breaks off, `loss` says it.
+
+        Only those recorded from `start_ns` until before `stop_ns`.
+        """
         connections = [c for topic in dict.fromkeys(topics) for c in self._connections.get(topic, [])]
         if not connections:
             return
-        for connection, stamp_ns, data in self._raw(connections):
+        for connection, stamp_ns, data in self._raw(connections, start_ns, stop_ns):
             yield Recorded(connection.topic, stamp_ns, self._deserialize(connection, data))
 
     def first(self, topic: str) -> Any:
         """Return the first message of a topic, None without one."""
         return next((recorded.message for recorded in self.messages([topic])), None)
 
-    def _raw(self, connections: list[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        messages = self._reader.messages(connections)
+    def _raw(
+        self, connections: list[Connection], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        messages = self._reader.messages(connections, start_ns, stop_ns)
         count = 0
         while True:
             try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 
 from egopose_ros.config import Config, Leaf
 from egopose_ros.config import replace as configure
+from egopose_ros.evaluation import truth as truths
 from egopose_ros.evaluation.runs import RunBuilder
 from egopose_ros.evaluation.truth import Truth
 from egopose_ros.geometry import rigid
-from egopose_ros.ros import images
+from egopose_ros.ros import bag_truth, images
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import PoseBag, pose_topic, read_poses
 from egopose_ros.ros.bag_reader import BagError, BagReader
@@ -65,7 +67,7 @@ def run(
         except ValueError as error:
             raise BagError(f"bag {frames.bag.path}: {error}") from None
         if not np.isfinite(pose.joints_camera).all():
-            raise FloatingPointError("expected finite joints of the network, got NaN or infinity")
+            raise BagError(f"bag {frames.bag.path}: expected finite joints of the network, got NaN or infinity")
         seconds = time.perf_counter() - began
         builder.add(pose, segment, step_s=seconds)
         if poses is not None:
@@ -93,6 +95,15 @@ def recorded(bag: BagReader, topic: str, builder: RunBuilder, max_gap_s: float) 
         builder.add(pose, segment, age_s=status.age_s)
     assert status is not None  # a topic without messages was refused
     return status.network, status.weights_trained, status.frames_dropped
+
+
+def open_truth(frames: BagFrames, config: Config, name: str, frame: str, skeleton_name: str) -> Truth:
+    """Return the ground truth of a topic or file, in 'camera' or 'world'; `frame` and `skeleton_name` where unclear."""
+    is_file = name not in frames.bag.kinds and Path(name).suffix.lower() in (".csv", ".json", ".npz")
+    truth = truths.load(Path(name), frame, skeleton_name) if is_file else bag_truth.read(frames.bag, name, skeleton_name)
+    if frame:
+        return replace(truth, frame=frame)
+    return resolve_frame(truth, frames, config.head_pose.source != "none")
 
 
 def resolve_frame(truth: Truth, frames: BagFrames, has_head_pose: bool) -> Truth:

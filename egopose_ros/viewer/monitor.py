@@ -128,11 +128,7 @@ class GraphMonitor:
         if stamp_ns not in self._poses or stamp_ns not in self._truths:
             return
         pose, truth = self._poses.pop(stamp_ns), self._truths[stamp_ns]
-        joints, known = pose.joints_camera, truth.joints_camera
-        if pose.skeleton != truth.skeleton:
-            between = skeleton_map(pose.skeleton, truth.skeleton)
-            # Joints that only one of the skeletons has are not compared.
-            joints, known = between(joints), np.where(between.weights.any(-1)[:, None], known, np.nan)
+        joints, known = comparable(pose.joints_camera, pose.skeleton, truth.joints_camera, truth.skeleton)
         error, aligned = float(mpjpe(joints, known)), float(pa_mpjpe(joints, known))
         if np.isfinite(error):
             self._errors.append((now_s, error))
@@ -197,6 +193,16 @@ class GraphMonitor:
     def _mean_errors_mm(self) -> tuple[float, float]:
         count, error, aligned = self._error_sums
         return (1e3 * error / count, 1e3 * aligned / count) if count else (np.nan, np.nan)
+
+
+def comparable(
+    joints: np.ndarray, skeleton: str, truth: np.ndarray, truth_skeleton: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return joints and truth, both (..., J, 3) in the skeleton of the truth, NaN in the truth where only one has one."""
+    if skeleton == truth_skeleton:
+        return joints, truth
+    between = skeleton_map(skeleton, truth_skeleton)
+    return between(joints), np.where(between.weights.any(-1)[:, None], truth, np.nan)
 
 
 def _remember(poses: OrderedDict[int, BodyPose], pose: BodyPose) -> None:

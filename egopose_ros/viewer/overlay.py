@@ -43,6 +43,8 @@ class Shot:
     truth: BodyPose | None = None
     images: Callable[[], Sequence[np.ndarray]] | None = None
     """gives the images behind the pose, one a view; called in the page's thread, and only when they are drawn"""
+    path: np.ndarray | None = None
+    """(N, 3) where the camera has been in the global frame, oldest first; None: it is gathered from pose to pose"""
 
 
 def draw(images: Sequence[np.ndarray], views: Sequence[View], pose: BodyPose, truth: BodyPose | None) -> np.ndarray:

@@ -10,14 +10,14 @@ import io
 import socket
 import threading
 import time
-from typing import Any, Sequence
+from typing import Any, Callable, Protocol, Sequence
 
 import numpy as np
 import viser
 from viser import uplot
 
 from egopose_ros.viewer import overlay, report
-from egopose_ros.viewer.monitor import CURVE_S, GraphMonitor
+from egopose_ros.viewer.monitor import CURVE_S, Curves, Status
 from egopose_ros.viewer.overlay import Shot, View
 from egopose_ros.viewer.scene import Layers, Scene
 
@@ -32,18 +32,38 @@ WORLD_KEPT_S = 1.0
 BACKGROUND = (28, 31, 38)
 
 
+class Numbers(Protocol):
+    """Where the page's numbers come from, at a time of the steady clock."""
+
+    def status(self, now_s: float) -> Status: ...
+
+    def curves(self, now_s: float) -> Curves: ...
+
+
 class Page:
     """The server of one page, on a thread of its own until `close`."""
 
-    def __init__(self, monitor: GraphMonitor, *, host: str, port: int, title: str = "egopose") -> None:
-        """Serve at once. OSError where the port is taken; port 0 takes any free one."""
+    def __init__(
+        self,
+        monitor: Numbers,
+        *,
+        host: str,
+        port: int,
+        title: str = "egopose",
+        controls: Callable[[viser.GuiApi], None] | None = None,
+    ) -> None:
+        """Serve at once. OSError where the port is taken; port 0 takes any free one.
+
+        `controls` adds what belongs below the image.
+        """
         self.monitor = monitor
+        self._controls = controls
         self._server = _Server(host, _free_port(host, port), title)
         self.url = f"http://{'localhost' if host in ('0.0.0.0', '127.0.0.1', '::') else host}:{self._server.get_port()}"
         self._views: tuple[View, ...] = ()
         self._newest: Shot | None = None
         self._wake = threading.Event()
-        self._closed = False
+        self._closed = self._stale = False
         self._world: tuple[np.ndarray, float] | None = None
         self._scene = Scene(self._server)
         self._lay_out()
@@ -83,6 +103,8 @@ class Page:
         server.initial_camera.fov = np.radians(45.0)
         blank = np.full((overlay.TILE_PX, overlay.TILE_PX, 3), BACKGROUND, np.uint8)
         self._image = gui.add_image(blank, format="jpeg", jpeg_quality=JPEG_QUALITY)
+        if self._controls is not None:
+            self._controls(gui)
         self._numbers = gui.add_html(report.table(self.monitor.status(time.monotonic())))
         self._latency = gui.add_uplot(**_chart("latency [ms]", "#26a4c4"))
         self._dropped = gui.add_uplot(**_chart("frames dropped", "#f27b38"))
@@ -93,14 +115,25 @@ class Page:
                 "camera": "camera", "follow": "follow the wearer",
             }
             self._layers = {name: gui.add_checkbox(label, True) for name, label in labels.items()}
+        for box in self._layers.values():
+            box.on_update(self._draw_again)
+
+    def _draw_again(self, _: object) -> None:
+        """Draw what is there once more: another pose may be long in coming."""
+        self._stale = True
+        self._wake.set()
 
     def _run(self) -> None:
         scene_due = image_due = numbers_due = 0.0
         in_scene: Shot | None = None
         in_image: Shot | None = None
         while not self._closed:
-            self._wake.wait(1.0 / NUMBERS_HZ)
+            # An image may have been put off, and nothing else need come after it.
+            image_waits = self._newest is not in_image and self.clients
+            self._wake.wait(max(0.0, image_due - time.monotonic()) if image_waits else 1.0 / NUMBERS_HZ)
             self._wake.clear()
+            if self._stale:
+                self._stale, in_scene, in_image = False, None, None
             # Poses come unevenly: the slack keeps a stream at just this rate from losing every second pose.
             self._sleep_until(scene_due - 0.5 / SCENE_HZ)
             shot, now = self._newest, time.monotonic()
@@ -124,12 +157,12 @@ class Page:
     def _draw_scene(self, shot: Shot, now_s: float) -> None:
         moving = shot.pose.T_world_camera is not None
         if moving:
-            if self._world is None or now_s - self._world[1] > WORLD_KEPT_S:
+            if self._world is None or (shot.path is None and now_s - self._world[1] > WORLD_KEPT_S):
                 self._scene.restart()
             self._world = (shot.pose.T_world_camera, now_s)
         T_world_camera = self._world[0] if self._world and now_s - self._world[1] <= WORLD_KEPT_S else self._at_rest()
         layers = Layers(**{name: box.value for name, box in self._layers.items()})
-        self._scene.update(shot.pose, shot.truth, T_world_camera, moving, layers)
+        self._scene.update(shot.pose, shot.truth, T_world_camera, moving, layers, shot.path)
 
     def _at_rest(self) -> np.ndarray:
         """Return where the first camera is drawn without a head pose: on a level head at the origin."""

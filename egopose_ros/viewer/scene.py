@@ -22,6 +22,8 @@ FRUSTUM_HALF_ANGLE, FRUSTUM_SIZE = math.radians(62.0), 0.14
 PATH_POINTS, PATH_STEP_M = 512, 0.02
 FLOOR_POSES, FLOOR_SLACK_M = 150, 0.03
 """The floor lies below the lowest joint of these many poses (a high quantile) and keeps still within the slack."""
+JUMP_M = 3.0
+"""Nobody is followed slowly over more than this: the timeline was moved."""
 SOLE_M = 0.03
 """from the lowest joint, the ball of a foot, down to the floor"""
 
@@ -69,9 +71,18 @@ class Scene:
         self._centre: np.ndarray | None = None
 
     def update(
-        self, pose: BodyPose, truth: BodyPose | None, T_world_camera: np.ndarray, moving: bool, layers: Layers
+        self,
+        pose: BodyPose,
+        truth: BodyPose | None,
+        T_world_camera: np.ndarray,
+        moving: bool,
+        layers: Layers,
+        path: np.ndarray | None = None,
     ) -> None:
-        """Draw a pose with its camera at T_world_camera; `moving`: that is a true head pose, with a path to draw."""
+        """Draw a pose with its camera at T_world_camera; `moving`: that is a true head pose, with a path to draw.
+
+        `path` (N, 3) is all of it; None: it grows from one call to the next.
+        """
         joints = rigid.apply(T_world_camera, pose.joints_camera)
         truth_joints = None if truth is None else rigid.apply(T_world_camera, truth.joints_camera)
         R = T_world_camera[:3, :3]
@@ -85,7 +96,7 @@ class Scene:
             self._camera.visible = layers.camera
             self._camera.position = T_world_camera[:3, 3]
             self._camera.wxyz = wxyz_from_matrix(R)
-            self._draw_path(T_world_camera[:3, 3], layers.path and moving)
+            self._draw_path(T_world_camera[:3, 3], layers.path and moving, path)
             self._place_floor(joints if truth_joints is None else truth_joints)
             self._follow(T_world_camera[:3, 3], layers.follow)
 
@@ -95,14 +106,24 @@ class Scene:
         self._lowest.clear()
         self._centre = None
 
-    def _draw_path(self, position: np.ndarray, visible: bool) -> None:
+    def _draw_path(self, position: np.ndarray, visible: bool, path: np.ndarray | None) -> None:
         self._path.visible = visible
+        if path is not None:
+            if visible and len(path):
+                # Ever the same points but the newest ones, so that the drawn path keeps still while it grows.
+                step = -(-len(path) // PATH_POINTS)
+                self._draw_points(np.concatenate([path[::step], path[-1:]]))
+            return
         last = self._head_positions[-1] if self._head_positions else None
         if not visible or (last is not None and np.linalg.norm(position - last) < PATH_STEP_M):
             return
         self._head_positions.append(position.copy())
-        points = np.repeat(position[None], PATH_POINTS + 1, 0)
-        points[: len(self._head_positions)] = self._head_positions
+        self._draw_points(np.array(self._head_positions))
+
+    def _draw_points(self, positions: np.ndarray) -> None:
+        """Draw at most PATH_POINTS + 1 positions (N, 3)."""
+        points = np.repeat(positions[-1:], PATH_POINTS + 1, 0)
+        points[: len(positions)] = positions
         self._path.points = np.stack([points[:-1], points[1:]], 1)
 
     def _place_floor(self, joints: np.ndarray) -> None:
@@ -118,7 +139,7 @@ class Scene:
 
     def _follow(self, position: np.ndarray, active: bool) -> None:
         target = np.array([position[0], position[1], self._floor_height or 0.0])
-        if self._centre is None:
+        if self._centre is None or (active and np.linalg.norm(target - self._centre) > JUMP_M):
             self._centre = target
         elif active:
             # Slowly, so that the motion of the wearer stays visible against the page.

@@ -41,11 +41,11 @@ def tab(chromium):
 
 @pytest.fixture(scope="session")
 def bag(tmp_path_factory):
-    """Three seconds of a walking body at 30 Hz, with ground truth, head pose and calibration."""
+    """A walking body for 1.5 s at 30 Hz, with ground truth, head pose and calibration."""
     from drawn_bag import write_bag
 
     folder = tmp_path_factory.mktemp("bags") / "walk"
-    write_bag(folder, 90)
+    write_bag(folder, 45)
     return folder
 
 

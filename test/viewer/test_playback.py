@@ -1,0 +1,234 @@
+"""The playhead over a recording, and a bag as a recording: what is shown when, and the numbers at that place."""
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+from walker import VIEW, drawn_image, walking_pose
+
+from egopose_ros.evaluation.metrics import mpjpe
+from egopose_ros.geometry import rigid
+from egopose_ros.ros import bag_view
+from egopose_ros.ros.bag_poses import PoseBag
+from egopose_ros.ros.pose_fields import PoseStatus
+from egopose_ros.structs import TrackingState
+from egopose_ros.viewer.playback import Playback
+from egopose_ros.viewer.recording import Recording, Track, truth_in_camera
+
+FRAMES = 12
+
+
+def track(label, frames, complete=True):
+    made = Track(label)
+    made.network = "drawn"
+    for index in frames:
+        made.add(walking_pose(index), age_s=0.01 * index)
+    made.complete = complete
+    return made
+
+
+def recording(*tracks):
+    poses = [walking_pose(index, noise=0.0) for index in range(FRAMES)]
+    return Recording(
+        "walk",
+        np.array([pose.stamp_ns for pose in poses]),
+        np.stack([pose.T_world_camera for pose in poses]),
+        (VIEW,),
+        tracks,
+        np.stack([pose.joints_camera for pose in poses]),
+        "smpl22",
+        lambda index: [drawn_image(poses[index])],
+    )
+
+
+class Screen:
+    """What a playback hands over."""
+
+    def __init__(self, *tracks):
+        self.playback = Playback(recording(*tracks))
+        self.shots, self.positions = [], []
+        self._moved = threading.Condition()
+        self.playback.start(self.shots.append, self._on_moved)
+        self.until(lambda: self.positions)
+
+    def _on_moved(self, position):
+        with self._moved:
+            self.positions.append(position)
+            self._moved.notify()
+
+    def until(self, condition):
+        with self._moved:
+            assert self._moved.wait_for(condition, 20.0), "did not come within 20 s"
+
+    def at(self, index):
+        self.until(lambda: self.positions[-1].index == index and len(self.shots) == len(self.positions))
+        return self.shots[-1]
+
+
+@pytest.fixture
+def screen():
+    made = []
+
+    def make(*tracks):
+        made.append(Screen(*tracks))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.playback.close()
+
+
+def test_scrubbing_and_stepping_show_just_that_frame(screen):
+    shown = screen(track("all", range(FRAMES)))
+    for act, index in (
+        (lambda: shown.playback.seek(7), 7),
+        (lambda: shown.playback.step(1), 8),
+        (lambda: shown.playback.step(-3), 5),
+        (lambda: shown.playback.seek(99), FRAMES - 1),
+        (lambda: shown.playback.step(-99), 0),
+    ):
+        act()
+        shot, truth = shown.at(index), walking_pose(index, noise=0.0)
+        np.testing.assert_array_equal(shot.pose.joints_camera, walking_pose(index).joints_camera)
+        np.testing.assert_array_equal(shot.truth.joints_camera, truth.joints_camera)
+        np.testing.assert_array_equal(shot.images()[0], drawn_image(truth))
+        np.testing.assert_allclose(shot.path[-1], truth.T_world_camera[:3, 3])
+        assert len(shot.path) == index + 1
+    assert not any(position.playing for position in shown.positions)
+
+
+def test_playing_goes_on_frame_by_frame_to_the_end_and_again_from_the_start(screen):
+    shown = screen(track("all", range(FRAMES)))
+    shown.playback.set_speed(0.5)
+    shown.playback.toggle()
+    shown.until(lambda: shown.positions[-1].index == FRAMES - 1 and not shown.positions[-1].playing)
+    indices = [position.index for position in shown.positions]
+    assert indices == sorted(indices) and len(set(indices)) > 2
+    count = len(shown.positions)
+    shown.playback.toggle()
+    shown.until(lambda: len(shown.positions) > count and shown.positions[count].index < FRAMES - 1)
+    shown.playback.toggle()
+    shown.until(lambda: not shown.positions[-1].playing)
+
+
+def test_playing_waits_for_poses_that_are_still_computed(screen):
+    growing = track("computed", range(3), complete=False)
+    shown = screen(growing)
+    shown.playback.set_speed(4.0)
+    shown.playback.toggle()
+    shown.until(lambda: shown.positions[-1].index == 2)
+    shown.playback.seek(6)
+    shot = shown.at(6)
+    assert np.isnan(shot.pose.joints_camera).all() and not shown.positions[-1].settled
+    for index in range(3, 7):
+        growing.add(walking_pose(index))
+    shown.until(lambda: shown.positions[-1].settled)
+    np.testing.assert_array_equal(shown.shots[-1].pose.joints_camera, walking_pose(6).joints_camera)
+    assert shown.positions[-1].index == 6 and shown.positions[-1].playing
+
+
+def test_another_choice_shows_its_poses_and_begins_to_compute_them(screen):
+    begun = []
+    lazy = Track("computed", begun.append)
+    shown = screen(track("recorded", range(0, FRAMES, 2)), lazy)
+    shown.playback.seek(3)
+    assert np.isnan(shown.at(3).pose.joints_camera).all(), "dropped: no pose is shown, and none of another frame"
+    assert begun == []
+    shown.playback.choose("computed")
+    assert begun == [lazy]
+    shown.until(lambda: shown.positions[-1].track is lazy)
+    shown.playback.choose("recorded")
+    shown.playback.choose("computed")
+    assert begun == [lazy]
+
+
+def test_numbers_and_graphs_are_those_of_the_place(screen):
+    playback = screen(track("even", range(0, FRAMES, 2))).playback
+    playback.seek(7)
+    status, curves = playback.status(0.0), playback.curves(0.0)
+    assert (status.frames_in, status.poses_out, status.network) == (8, 4, "drawn")
+    assert status.input_hz == pytest.approx(30.0, rel=1e-3) and status.output_hz == pytest.approx(15.0, rel=1e-3)
+    assert status.latency_ms[0] == pytest.approx(30.0)
+    errors = [mpjpe(walking_pose(i).joints_camera, walking_pose(i, noise=0.0).joints_camera) for i in (0, 2, 4, 6)]
+    assert status.mpjpe_mm == pytest.approx(1e3 * np.mean(errors))
+    np.testing.assert_allclose(curves.error_mm, 1e3 * np.array(errors), rtol=1e-5)
+    np.testing.assert_allclose(curves.pose_s, np.array([-7, -5, -3, -1]) / 30.0, atol=1e-6)
+    np.testing.assert_allclose(curves.latency_ms, [0.0, 20.0, 40.0, 60.0])
+    assert playback.status(0.0).quiet_s == pytest.approx(1 / 30.0, rel=1e-3)
+
+
+def test_truth_in_the_world_is_taken_to_the_camera():
+    pose = walking_pose(4)
+    world = rigid.apply(pose.T_world_camera, pose.joints_camera)
+    T = np.stack([pose.T_world_camera, np.full((4, 4), np.nan)])
+    here, unknown = truth_in_camera(np.stack([world, world]), "world", T)
+    np.testing.assert_allclose(here, pose.joints_camera, atol=1e-5)
+    assert np.isnan(unknown).all()
+
+
+@pytest.fixture(scope="session")
+def predictions(tmp_path_factory):
+    """A bag of poses of every second frame of the drawn bag."""
+    path = tmp_path_factory.mktemp("poses") / "poses"
+    status = PoseStatus(TrackingState.TRACKING, 2, 0.03, "elsewhere", True)
+    with PoseBag(path) as bag:
+        for index in range(0, 40, 2):
+            bag.write(walking_pose(index), "camera", "world", status)
+    return path
+
+
+def test_a_bag_is_indexed_and_its_images_are_found_anywhere(bag, predictions):
+    with bag_view.opened(bag_view.Asked(bag, predictions=(predictions,))) as opened:
+        assert [each.label for each in opened.tracks] == ["poses"]
+        assert opened.size == 45 and np.isfinite(opened.T_world_camera).all()
+        for index in (40, 3, 4, 44, 0):
+            truth = walking_pose(index, noise=0.0)
+            shot = opened.shot(index, opened.tracks[0])
+            assert shot.pose.stamp_ns == truth.stamp_ns
+            assert np.isfinite(shot.pose.joints_camera).all() == (index % 2 == 0 and index < 40)
+            np.testing.assert_allclose(shot.truth.joints_camera, truth.joints_camera, atol=1e-6)
+            np.testing.assert_allclose(shot.pose.T_world_camera, truth.T_world_camera, atol=1e-3)
+            assert np.abs(shot.images()[0].astype(int) - drawn_image(truth)).mean() < 4
+
+
+def test_a_network_that_fails_is_told_and_ends_its_track(bag, predictions, monkeypatch):
+    class Broken:
+        network_name, weights_trained = "broken", True
+
+        def init_state(self):
+            return None
+
+        def step(self, state, frame):
+            raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(bag_view.bag_runs, "load", lambda frames, config: Broken())
+    with bag_view.opened(bag_view.Asked(bag, checkpoints=("", "other.safetensors"))) as opened:
+        first, other = opened.tracks
+        assert (first.label, other.label) == ("computed: egoposeformer_v2", "computed: other")
+        first.begin()
+        deadline = time.monotonic() + 20
+        while not first.complete and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert first.problem == "RuntimeError: out of memory" and first.network == "broken"
+        assert not other.complete
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (dict(bag="nowhere"), "expected a bag"),
+        (dict(topics=("/other",)), "its image topics are"),
+        (dict(truth="/missing", predictions=True), "expected topic /missing"),
+        (dict(checkpoints=("nowhere.safetensors",)), "nowhere.safetensors"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_at_once(bag, predictions, tmp_path, change, reason):
+    asked = bag_view.Asked(tmp_path / change["bag"] if "bag" in change else bag)
+    changes = {name: value for name, value in change.items() if name != "bag"}
+    if changes.pop("predictions", False):
+        changes["predictions"] = (predictions,)
+    with pytest.raises((OSError, ValueError), match=reason):
+        with bag_view.opened(dataclasses.replace(asked, **changes)):
+            pass
