@@ -60,6 +60,10 @@ def _poses(bag: BagReader, topic: str, source: str) -> Truth:
     if len(kinds) != 1 or len(frames) != 1:
         got = ", ".join(sorted(kinds | frames))
         raise TruthError(f"{source}: expected poses of one skeleton in one frame, got {got or 'none'}")
+    expected = (skeleton(next(iter(kinds))).size, 3)
+    wrong = next((joints.shape for joints in poses.values() if joints.shape != expected), None)
+    if wrong is not None:
+        raise TruthError(f"{source}: expected {expected[0]} joints of {next(iter(kinds))}, got {wrong[0]}")
     stamps_ns = np.array(sorted(poses), np.int64)
     joints = np.stack([poses[stamp] for stamp in stamps_ns.tolist()])
     return Truth(source, stamps_ns, joints, kinds.pop(), frames.pop(), _visible(bag, stamps_ns, joints.shape[1]))
