@@ -20,6 +20,7 @@ from egopose_ros.training.data import Batch
 REGION = 0.9
 """share of joints that a region of confidence is to hold"""
 _PICTURES = 12
+_TILE = (2 * CANONICAL.size[0], 2 * CANONICAL.size[1])
 
 
 @torch.inference_mode()
@@ -77,7 +78,7 @@ def draw(path: Path, batches: list[Batch], predicted: list[Prediction]) -> None:
     for batch, prediction in zip(batches, predicted):
         for clip in range(len(batch.joints)):
             image = np.ascontiguousarray(batch.input.images[clip, -1, 0].cpu().permute(1, 2, 0).numpy())
-            image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+            image = cv2.resize(image, _TILE, interpolation=cv2.INTER_LINEAR)  # a stage may see them smaller
             _draw_skeleton(image, prediction.joints[clip, -1].cpu(), 2, None)
             _draw_skeleton(image, batch.joints[clip, -1].cpu(), 1, (255, 255, 255))
             tiles.append(image)
