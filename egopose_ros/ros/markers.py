@@ -1,4 +1,4 @@
-"""RViz markers with fixed ids: joints, bones, uncertainty ellipsoids, the camera's field of view; and the trail."""
+"""RViz markers with fixed ids: joints, bones, uncertainty ellipsoids, field of view, status as text; and the trail."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from visualization_msgs.msg import Marker, MarkerArray
 from egopose_ros.config import MarkerConfig
 from egopose_ros.geometry import rigid
 from egopose_ros.ros import messages
+from egopose_ros.ros.messages import PoseStatus
 from egopose_ros.skeleton import skeleton
-from egopose_ros.structs import BodyPose
+from egopose_ros.structs import BodyPose, TrackingState
 
-JOINTS, BONES, FRUSTUM, ELLIPSOIDS = 0, 1, 2, 100
+JOINTS, BONES, FRUSTUM, STATUS, ELLIPSOIDS = 0, 1, 2, 3, 100
 """marker ids; the ellipsoid of joint j has ELLIPSOIDS + j"""
 TRAIL_PERIOD_S = 0.1
+STATUS_SIZE, STATUS_BEHIND_M = 0.06, 0.3
+"""height of the text, and how far behind the camera it is: above a wearer whose camera looks down"""
 
 
 class BodyMarkers:
@@ -39,20 +42,25 @@ class BodyMarkers:
         self._frustum = _marker("camera", FRUSTUM, Marker.LINE_LIST, 0.003)
         self._frustum.points = _frustum_lines(camera_frustum)
         self._frustum.color = ColorRGBA(r=0.6, g=0.6, b=0.6, a=1.0)
+        self._status = _marker("status", STATUS, Marker.TEXT_VIEW_FACING, STATUS_SIZE)
+        self._status.pose.position.z = -STATUS_BEHIND_M
         self._ellipsoids = []
         for index, color in enumerate(self._colors):
             marker = _marker("uncertainty", ELLIPSOIDS + index, Marker.SPHERE, 0.0)
             marker.color = ColorRGBA(a=0.25)
             self._ellipsoids.append(marker)
 
-    def message(self, pose: BodyPose, frame_id: str, config: MarkerConfig) -> MarkerArray:
+    def message(
+        self, pose: BodyPose, frame_id: str, config: MarkerConfig, status: PoseStatus, output_hz: float
+    ) -> MarkerArray:
         """Return the markers of a pose, valid until the next call."""
+        self._status.text, self._status.color = _status(status, output_hz)
         for point, position in zip(self._points, pose.joints_camera.tolist()):
             point.x, point.y, point.z = position
         confidence = np.ones(len(self._points)) if pose.confidence is None else pose.confidence
         for color, value in zip(self._colors, np.clip(confidence, 0.0, 1.0).tolist()):
             color.r, color.g, color.b = 1.0 - value, value, 0.2
-        markers = [self._joints, self._lines, self._frustum]
+        markers = [self._joints, self._lines, self._frustum, self._status]
         if pose.covariance_camera is not None:
             self._shape_ellipsoids(pose.covariance_camera, config.ellipsoid_sigma)
             markers += self._ellipsoids
@@ -105,6 +113,20 @@ class Trail:
         while (stamp_ns - messages.to_ns(self._poses[0].header.stamp)) / 1e9 > length_s:
             self._poses.popleft()
         return Path(header=stamped.header, poses=list(self._poses))
+
+
+def _status(status: PoseStatus, output_hz: float) -> tuple[str, ColorRGBA]:
+    """Return the node's state in two lines, and its colour: RViz has no display of diagnostics of its own."""
+    state = TrackingState(status.tracking_state)
+    if not status.weights_trained:
+        color = ColorRGBA(r=1.0, g=0.3, b=0.2, a=1.0)
+    elif state is TrackingState.TRACKING:
+        color = ColorRGBA(r=0.3, g=0.9, b=0.4, a=1.0)
+    else:
+        color = ColorRGBA(r=1.0, g=0.7, b=0.2, a=1.0)
+    network = status.network if status.weights_trained else f"{status.network}, random weights"
+    numbers = f"{output_hz:.1f} Hz, {status.age_s * 1e3:.0f} ms, {status.frames_dropped} dropped"
+    return f"{state.name.lower()}: {network}\n{numbers}", color
 
 
 def _marker(namespace: str, number: int, kind: int, size: float) -> Marker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Callable
 
 import numpy as np
@@ -13,6 +14,7 @@ from visualization_msgs.msg import MarkerArray
 from egopose_ros import msg
 from egopose_ros.config import Config
 from egopose_ros.ros import messages, qos
+from egopose_ros.ros.diagnostics import Rate
 from egopose_ros.ros.markers import BodyMarkers, Trail
 from egopose_ros.ros.messages import PoseStatus
 from egopose_ros.skeleton import skeleton
@@ -54,6 +56,7 @@ class Publishers:
         self._body: BodyMarkers | None = None
         self._path = Trail(skeleton_name)
         self._tf_limit = RateLimit()
+        self._rate = Rate()
 
     def destroy(self) -> None:
         for publisher in self._all:
@@ -77,6 +80,8 @@ class Publishers:
         """Publish a pose in the camera frame and, where there is a head pose, in the global one."""
         if not self._node.context.ok():  # shutting down while an inference was in progress
             return
+        now_s = time.monotonic()
+        self._rate.add(now_s)
         config = self._config()
         globally = pose.T_world_camera is not None and bool(global_frame)
         self._pose.publish(messages.pose_message(pose, camera_frame, status, globally_refined=globally))
@@ -91,4 +96,5 @@ class Publishers:
         if config.tf.enabled and self._tf_limit.admits(pose.stamp_ns, config.tf.rate_hz):
             self._tf.publish(TFMessage(transforms=messages.transform_messages(pose, camera_frame, config.tf.prefix)))
         if self._body is not None and config.markers.enabled and self._markers.get_subscription_count():
-            self._markers.publish(self._body.message(pose, camera_frame, config.markers))
+            output_hz = self._rate.hz(now_s)
+            self._markers.publish(self._body.message(pose, camera_frame, config.markers, status, output_hz))

@@ -19,6 +19,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSCompatibility, QoSProf
 from rclpy.qos import qos_check_compatible
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from visualization_msgs.msg import MarkerArray
 
 from egopose_ros.config import Config, ConfigError, options, replace
 from egopose_ros.msg import BodyPose
@@ -108,7 +109,10 @@ def test_rviz_shows_what_the_graph_publishes(live: Any, bag: Path) -> None:
     classes = [display["Class"].rpartition("/")[2] for display in displays]
     assert {"Image", "MarkerArray", "Path", "TF"} <= set(classes)
     shown = {name for display in displays for name, on in display.get("Namespaces", {}).items() if on}
-    assert {"joints", "bones", "uncertainty", "camera"} <= shown
+    assert shown == {"joints", "bones", "uncertainty", "camera", "status"}
+    markers = live.subscribe(MarkerArray, "/estimator/markers")
+    live.until(lambda: markers)
+    assert {marker.ns for marker in markers[-1].markers} == shown
     for kind, display in zip(classes, displays):
         if kind in kinds:
             (publisher,) = live.node.get_publishers_info_by_topic("/" + display["Topic"]["Value"])

@@ -175,7 +175,7 @@ def test_everything_else_that_is_published_agrees_with_the_pose(feed: Feed) -> N
     positions = np.array(pose.positions).reshape(-1, 3)
 
     by_id = {marker.id: marker for marker in markers[-1].markers}
-    assert len(by_id) == len(markers[-1].markers) == 3 + joints.size, "ids are fixed and unique"
+    assert len(by_id) == len(markers[-1].markers) == 4 + joints.size, "ids are fixed and unique"
     assert all(0 < m.lifetime.sec + m.lifetime.nanosec * 1e-9 < 1 for m in by_id.values())
     np.testing.assert_allclose([[p.x, p.y, p.z] for p in by_id[0].points], positions, atol=1e-6)
     assert len(by_id[1].points) == 2 * len(joints.bones)
