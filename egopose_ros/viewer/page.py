@@ -64,6 +64,7 @@ class Page:
         self._newest: Shot | None = None
         self._wake = threading.Event()
         self._closed = self._stale = False
+        self.scenes_drawn = self.images_drawn = 0
         self._world: tuple[np.ndarray, float] | None = None
         self._scene = Scene(self._server)
         self._lay_out()
@@ -163,6 +164,7 @@ class Page:
         T_world_camera = self._world[0] if self._world and now_s - self._world[1] <= WORLD_KEPT_S else self._at_rest()
         layers = Layers(**{name: box.value for name, box in self._layers.items()})
         self._scene.update(shot.pose, shot.truth, T_world_camera, moving, layers, shot.path)
+        self.scenes_drawn += 1
 
     def _at_rest(self) -> np.ndarray:
         """Return where the first camera is drawn without a head pose: on a level head at the origin."""
@@ -181,6 +183,7 @@ class Page:
         views = self._views or (View("camera", overlay.DOWNWARD),)
         try:
             self._image.image = overlay.draw(shot.images(), views, shot.pose, truth)
+            self.images_drawn += 1
         except ValueError as error:
             self._numbers.content = report.problem(f"the image cannot be drawn: {error}")
 

@@ -50,6 +50,23 @@ def bag(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def predictions(tmp_path_factory):
+    """A bag of poses of every second frame of the drawn bag."""
+    from walker import walking_pose
+
+    from egopose_ros.ros.bag_poses import PoseBag
+    from egopose_ros.ros.pose_fields import PoseStatus
+    from egopose_ros.structs import TrackingState
+
+    path = tmp_path_factory.mktemp("poses") / "poses"
+    status = PoseStatus(TrackingState.TRACKING, 2, 0.03, "elsewhere", True)
+    with PoseBag(path) as bag:
+        for index in range(0, 40, 2):
+            bag.write(walking_pose(index), "camera", "world", status)
+    return path
+
+
+@pytest.fixture(scope="session")
 def domain():
     """A ROS domain above those that people and the other tests take."""
     return 215 + os.getpid() % 18

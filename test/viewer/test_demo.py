@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from egopose_ros import cli
+
 KEYS = [
     "network", "weights_trained", "frames_in", "poses_out", "input_hz", "output_hz", "latency_ms", "frames_dropped",
     "mpjpe_mm", "pa_mpjpe_mm",
@@ -67,8 +69,8 @@ def test_a_bag_is_played_and_summed_up(demo, bag, tmp_path):
     assert status == 0, output
     summary = json.loads(file.read_text())
     assert list(summary) == KEYS
-    assert summary["frames_in"] == 90
-    assert 0 < summary["poses_out"] <= 90 and 0 <= summary["frames_dropped"] <= 90 - 1
+    assert summary["frames_in"] == 45
+    assert 0 < summary["poses_out"] <= 45 and 0 <= summary["frames_dropped"] <= 45 - 1
     assert 0 < summary["output_hz"] and 0 < summary["input_hz"]
     latency = summary["latency_ms"]
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
@@ -78,7 +80,7 @@ def test_a_bag_is_played_and_summed_up(demo, bag, tmp_path):
 
 
 def test_an_estimator_that_dies_ends_the_demo_with_the_reason(demo, bag, tmp_path):
-    running = demo("--bag", bag, "--headless", "--json", tmp_path / "summary.json", "--rate", "0.2")
+    running = demo("--bag", bag, "--headless", "--json", tmp_path / "summary.json", "--rate", "0.1")
     running.await_line("network: egoposeformer")
     (estimator,) = running.running("egopose_ros.ros.estimator")
     os.kill(estimator, signal.SIGKILL)
@@ -90,7 +92,7 @@ def test_an_estimator_that_dies_ends_the_demo_with_the_reason(demo, bag, tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_demo_leaves_no_process_and_no_file(demo, bag, tmp_path, number):
-    running = demo("--bag", bag, "--no-browser", "--json", tmp_path / "summary.json", "--rate", "0.2")
+    running = demo("--bag", bag, "--no-browser", "--json", tmp_path / "summary.json", "--rate", "0.1")
     running.await_line("page: http://localhost:")
     deadline = time.monotonic() + 60
     while not running.running("egopose_ros.ros.estimator") and time.monotonic() < deadline:
@@ -111,6 +113,8 @@ def test_a_stopped_demo_leaves_no_process_and_no_file(demo, bag, tmp_path, numbe
         (["--bag", "{bag}", "--rate", "-1"], "rate: expected"),
     ],
 )
-def test_wrong_arguments_are_one_line(demo, bag, arguments, reason):
-    status, output = demo("--headless", *(argument.format(bag=bag) for argument in arguments)).finish()
-    assert status == 1 and reason in output and len(output.splitlines()) == 1, output
+def test_wrong_arguments_are_one_line(bag, capsys, arguments, reason):
+    pytest.importorskip("rclpy", reason="the live graph needs rclpy")
+    assert cli.main(["demo", "--headless", *(argument.format(bag=bag) for argument in arguments)]) == 1
+    said = capsys.readouterr()
+    assert reason in said.err and len(said.err.splitlines()) == 1 and not said.out

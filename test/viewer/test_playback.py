@@ -11,9 +11,6 @@ from walker import VIEW, drawn_image, walking_pose
 from egopose_ros.evaluation.metrics import mpjpe
 from egopose_ros.geometry import rigid
 from egopose_ros.ros import bag_view
-from egopose_ros.ros.bag_poses import PoseBag
-from egopose_ros.ros.pose_fields import PoseStatus
-from egopose_ros.structs import TrackingState
 from egopose_ros.viewer.playback import Playback
 from egopose_ros.viewer.recording import Recording, Track, truth_in_camera
 
@@ -166,17 +163,6 @@ def test_truth_in_the_world_is_taken_to_the_camera():
     here, unknown = truth_in_camera(np.stack([world, world]), "world", T)
     np.testing.assert_allclose(here, pose.joints_camera, atol=1e-5)
     assert np.isnan(unknown).all()
-
-
-@pytest.fixture(scope="session")
-def predictions(tmp_path_factory):
-    """A bag of poses of every second frame of the drawn bag."""
-    path = tmp_path_factory.mktemp("poses") / "poses"
-    status = PoseStatus(TrackingState.TRACKING, 2, 0.03, "elsewhere", True)
-    with PoseBag(path) as bag:
-        for index in range(0, 40, 2):
-            bag.write(walking_pose(index), "camera", "world", status)
-    return path
 
 
 def test_a_bag_is_indexed_and_its_images_are_found_anywhere(bag, predictions):

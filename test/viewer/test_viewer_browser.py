@@ -93,30 +93,26 @@ def image_source(tab):
     return tab.evaluate("[...document.images].filter(i => i.naturalWidth >= 300).map(i => i.src).join()")
 
 
-def test_the_scene_and_the_image_follow_the_pose(tab, page):
-    show(page)
-    open_page(tab, page.url)
-    image = until(lambda: image_source(tab))
-    show(page, raised_m=0.5)
-    until(lambda: image_source(tab) not in ("", image))
-    raised = still(tab)
-    assert len(np.unique(raised.reshape(-1, 3), axis=0)) > 500, "the scene is blank"
-    show(page)
-    until(lambda: changed(tab, raised) > 0.004)
-    show(page, raised_m=0.5)  # and it was the pose that changed the picture
-    until(lambda: changed(tab, raised) < 0.001)
-    assert "drawn" in tab.inner_text("table")
-
-
-def test_a_lost_connection_comes_back_by_itself(tab, page):
-    with_port = int(page.url.rpartition(":")[2])
-    with Relay(with_port) as relay:
+def test_the_page_follows_the_pose_and_a_lost_connection_comes_back_by_itself(tab, page):
+    """One page for both: to load it is what takes long."""
+    with Relay(int(page.url.rpartition(":")[2])) as relay:
         show(page)
         open_page(tab, f"http://127.0.0.1:{relay.port}")
-        before = until(lambda: image_source(tab))
+        image = until(lambda: image_source(tab))
+        show(page, raised_m=0.5)
+        until(lambda: image_source(tab) not in ("", image))
+        raised = still(tab)
+        assert len(np.unique(raised.reshape(-1, 3), axis=0)) > 500, "the scene is blank"
+        show(page)
+        until(lambda: changed(tab, raised) > 0.004)
+        lowered, image = still(tab), image_source(tab)
+        assert "drawn" in tab.inner_text("table")
         relay.cut()
         show(page, raised_m=0.5)
-        until(lambda: image_source(tab) not in ("", before))
+        until(lambda: image_source(tab) not in ("", image))
+        until(lambda: changed(tab, lowered) > 0.004)
+        show(page)  # and it was the pose that changed the picture
+        until(lambda: changed(tab, lowered) < 0.001)
         assert page.clients == 1
 
 
@@ -165,6 +161,40 @@ class Relay:
             sink.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+
+
+def test_a_bag_is_scrubbed_stepped_and_played(tab, bag, predictions, start):
+    view = start("egopose_ros.cli", "view", bag, "--port", "0", "--predictions", predictions,
+                 "--network", "egoposeformer_v2", "--set", "network.allow_untrained=true")  # fmt: skip
+    open_page(tab, address(view))
+
+    def place():
+        return tab.inner_text("div:text-matches('frame [0-9]+ of 45'):not(:has(div))")
+
+    def press(key):
+        tab.locator("[role=slider]").first.press(key)
+
+    until(lambda: "frame 1 of 45, paused" in place())
+    first = until(lambda: image_source(tab))
+    assert "untrained" in tab.inner_text("table")
+    tab.click("input[value='computed: egoposeformer_v2']")
+    tab.get_by_role("option", name="poses").click()
+    until(lambda: "elsewhere" in tab.inner_text("table"))
+    assert "MPJPE" in tab.inner_text("table")
+    before = still(tab)
+    press("End")
+    until(lambda: "frame 45 of 45" in place())
+    until(lambda: image_source(tab) not in ("", first) and changed(tab, before) > 0.004)
+    last = image_source(tab)
+    tab.get_by_text("step back", exact=True).click()
+    until(lambda: "frame 44 of 45" in place())
+    until(lambda: image_source(tab) not in ("", last))
+    press("Home")
+    until(lambda: "frame 1 of 45" in place())
+    tab.get_by_text("play / pause", exact=True).click()
+    until(lambda: "frame 45 of 45, paused" in place())
+    view.send_signal(signal.SIGINT)
+    assert view.wait(30) == 0, view.log.read_text()
 
 
 def test_live_topics_with_an_estimator_that_is_restarted(tab, bag, start):
