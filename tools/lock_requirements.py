@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH = "torch==2.13.0"
-EXTRAS = "synth,train,view,test"
+EXTRAS = "eval,train,view,test"
 CUDA = ("cuda-", "nvidia-", "triton")
 HEADER = f"""# Every version of the environment that `make setup` makes. Written by tools/lock_requirements.py.
 # CUDA's own packages are pinned by {TORCH}.

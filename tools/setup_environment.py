@@ -32,7 +32,7 @@ LOG = VENV / "setup.log"
 
 TORCH = "torch==2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-EXTRAS = "synth,train,view,test"
+EXTRAS = "eval,train,view,test"
 # Settings of another environment (a sourced ROS distribution, another set of wheels) would be mixed into this one, and
 # some of pip's would lead past it.
 FOREIGN = ("PYTHONPATH", "PYTHONHOME", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "LD_LIBRARY_PATH", "PIP_USER",
