@@ -211,15 +211,18 @@ def test_live_topics_with_an_estimator_that_is_restarted(tab, bag, start):
     def state():
         return tab.inner_text("tr:has(td:text-is('state')) td:nth-child(2)")
 
-    until(lambda: "tracking" in state())
+    def poses_come():
+        return state() in [each.name.lower() for each in TrackingState]
+
+    until(poses_come)
     assert "untrained" in tab.inner_text("table")
-    assert "MPJPE" in tab.inner_text("table")
+    until(lambda: "MPJPE" in tab.inner_text("table"))
     first.send_signal(signal.SIGINT)
     assert first.wait(30) == 0, first.log.read_text()
     until(lambda: "no pose" in state())
     shown = image_source(tab)
     start(*estimator)
-    until(lambda: "tracking" in state())
+    until(poses_come)
     until(lambda: image_source(tab) not in ("", shown))
     view.send_signal(signal.SIGINT)
     assert view.wait(30) == 0, view.log.read_text()
