@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from egopose_ros.geometry.kinematics import chain_matrix, forward_kinematics, rotation_from_6d, rotation_to_6d
+from egopose_ros.networks import student_t
 from egopose_ros.skeleton import SMPL22
 
 JOINTS = SMPL22.size
@@ -98,10 +99,5 @@ class UncertaintyHead(nn.Module):
         """(J,) measured on validation data after training, so that regions hold the share they claim"""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (..., J, 3, 3) [m], lower triangular with a diagonal of at least 1 mm."""
-        raw = 0.1 * self.mlp(x).unflatten(-1, (JOINTS, 6))
-        diagonal = 0.1 * nn.functional.softplus(10.0 * raw[..., :3]) + 1e-3
-        cholesky = torch.diag_embed(diagonal)
-        rows, columns = torch.tril_indices(3, 3, -1, device=x.device)
-        cholesky[..., rows, columns] = raw[..., 3:]
-        return cholesky * self.spread[:, None, None]
+        """Return (..., J, 3, 3) [m], lower triangular."""
+        return student_t.scale_factor(self.mlp(x).unflatten(-1, (JOINTS, 6))) * self.spread[:, None, None]

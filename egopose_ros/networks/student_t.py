@@ -18,6 +18,18 @@ from egopose_ros.structs import DEGREES_OF_FREEDOM
 NU = DEGREES_OF_FREEDOM
 
 
+def scale_factor(raw: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
+    """Return the lower triangular scale factor [m] that six outputs of a head mean, near 0.07 m where they are zero.
+
+    Its diagonal is at least 1 mm.
+    """
+    raw = 0.1 * raw
+    cholesky = torch.diag_embed(0.1 * torch.nn.functional.softplus(10.0 * raw[..., :3]) + 1e-3)
+    rows, columns = torch.tril_indices(3, 3, -1, device=raw.device)
+    cholesky[..., rows, columns] = raw[..., 3:]
+    return cholesky
+
+
 def covariance(cholesky: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Return the covariance [m^2] of scale factors [m]."""
     return NU / (NU - 2.0) * cholesky @ cholesky.transpose(-1, -2)
