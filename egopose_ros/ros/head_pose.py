@@ -39,7 +39,7 @@ class HeadPose:
         self._notices = notices
         self._settings = config().head_pose
         self._track = HeadTrack(self._settings, tree)
-        self._heard_s = -np.inf
+        self._heard_s: float | None = None
         self._topic: Topic | None = None
         if self._settings.source in _TYPES:
             kind = _TYPES[self._settings.source]
@@ -80,9 +80,12 @@ class HeadPose:
 
     def may_come(self, stamp_ns: int) -> bool:
         """Say whether the pose at a stamp is not there yet, from a source that is alive."""
-        if self._settings.source == "none" or time.monotonic() - self._heard_s > ALIVE_S:
+        if self._settings.source == "none":
             return False
-        return self.at(stamp_ns)[1] in _NOTHING_YET
+        if self._heard_s is None:
+            # The first frame waits as the others do: its head pose may be in the queue behind it.
+            self._heard_s = time.monotonic()
+        return time.monotonic() - self._heard_s <= ALIVE_S and self.at(stamp_ns)[1] in _NOTHING_YET
 
     def report(self, lookup: Lookup) -> None:
         """Count and say once how a frame fared."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Callable
 
@@ -33,7 +32,7 @@ class HeadImu:
         self._statistics = statistics
         self._notices = notices
         self._track = ImuTrack(config().head_pose.head_frame, tree)
-        self._heard_s = -math.inf
+        self._heard_s: float | None = None
         self._topic: FastTopic | None = None
         if config().imu.enabled:
             topics = [(config().imu.topic, Imu)]
@@ -58,10 +57,13 @@ class HeadImu:
 
     def may_come(self, stamp_ns: int) -> bool:
         """Say whether the reading at a stamp is not there yet, from a source that is alive."""
-        if self._topic is None or time.monotonic() - self._heard_s > ALIVE_S:
+        if self._topic is None:
             return False
+        if self._heard_s is None:
+            # The first frame waits as the others do: its reading may be in the queue behind it.
+            self._heard_s = time.monotonic()
         newest_ns = self._track.newest_ns
-        return newest_ns is None or newest_ns < stamp_ns
+        return time.monotonic() - self._heard_s <= ALIVE_S and (newest_ns is None or newest_ns < stamp_ns)
 
     def report(self, sample: ImuSample | None) -> None:
         """Count and say once how a frame fared."""

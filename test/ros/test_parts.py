@@ -15,13 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from egopose_ros.config import Config, replace
 from egopose_ros.geometry import rigid
+from egopose_ros.ros import head_pose, imu
 from egopose_ros.ros.diagnostics import RATE_WINDOW_S, Rate
 from egopose_ros.ros.messages import PoseStatus, in_global_frame, pose_from_message, pose_message, to_ns, to_stamp
 from egopose_ros.ros.notices import LASTING_S, REPEAT_S, Notices
 from egopose_ros.ros.publishers import RateLimit
 from egopose_ros.ros.stamps import FrameLock, StampGate, Verdict
 from egopose_ros.ros.tf_tree import TfTree
+from egopose_ros.ros.tracks import ALIVE_S
 from egopose_ros.skeleton import SKELETONS
 from egopose_ros.structs import BodyPose, TrackingState
 from egopose_ros.window.ring import Lookup
@@ -96,6 +99,17 @@ def test_rates_of_events() -> None:
 @given(st.integers(0, 2**31 * 10**9 - 1))
 def test_stamps_cross_unchanged(stamp_ns: int) -> None:
     assert to_ns(to_stamp(stamp_ns)) == stamp_ns
+
+
+@pytest.mark.parametrize("module, kind", [(head_pose, head_pose.HeadPose), (imu, imu.HeadImu)])
+def test_even_the_first_frame_waits_for_what_belongs_to_it(monkeypatch, module, kind) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module, "time", mock.Mock(monotonic=lambda: now[0]))
+    settings = replace(Config(), {"head_pose.source": "pose", "imu.enabled": True})
+    source = kind(mock.Mock(), lambda: settings, None, mock.Mock(), mock.Mock())
+    assert source.may_come(10**15), "nothing was heard yet: it may lie in the queue behind the image"
+    now[0] += ALIVE_S + 0.1
+    assert not source.may_come(10**15), "nobody is there"
 
 
 def body_pose(name: str, *, full: bool) -> BodyPose:
