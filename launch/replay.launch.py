@@ -11,7 +11,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, This
 from launch_ros.actions import Node
 
 from egopose_ros.config import EvaluatorConfig, PlayerConfig, options
-from egopose_ros.ros.graph import text
+from egopose_ros.ros.graph import REPLAY_WAIT_S, text
 
 
 def generate_launch_description():
@@ -52,7 +52,9 @@ def player(condition, *flags):
     return Node(
         package="egopose_ros",
         executable="player",
-        arguments=[LaunchConfiguration("bag"), "--rate", LaunchConfiguration("rate"), *flags],
+        arguments=[
+            LaunchConfiguration("bag"), "--rate", LaunchConfiguration("rate"), "--wait-s", text(REPLAY_WAIT_S), *flags
+        ],
         output="screen",
         on_exit=Shutdown(),
         condition=condition,

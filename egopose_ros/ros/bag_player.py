@@ -122,19 +122,21 @@ class BagPlayer:
     def _await_subscribers(self, stop: threading.Event) -> list[str]:
         """Wait until every awaited topic is subscribed to; return those that are not when the time is over.
 
-        Once one is, the others get no more than the settling time: a bag may hold cameras that nobody asks for.
+        Once one is, the others get the settling time, anew with every subscriber of any topic: a bag may hold cameras
+        that nobody asks for, and on a busy machine the head pose finds its subscriber long after the images.
         """
         if not self._config.wait_s:
             return []
         deadline = time.monotonic() + self._config.wait_s
-        matched = False
+        matched, heard_by = False, 0
         while not stop.is_set():
-            counts = {track.topic: self._publishers[track.topic].get_subscription_count() for track in self._awaited}
-            waiting = [topic for topic, count in counts.items() if count < self._config.subscribers]
+            counts = {topic: publisher.get_subscription_count() for topic, publisher in self._publishers.items()}
+            waiting = [track.topic for track in self._awaited if counts[track.topic] < self._config.subscribers]
             if self._clock:
                 self._tick(self._start_ns)
-            if not matched and len(waiting) < len(self._awaited):
-                matched = True
+            matched = matched or len(waiting) < len(self._awaited)
+            if matched and sum(counts.values()) > heard_by:
+                heard_by = sum(counts.values())
                 deadline = time.monotonic() + _SETTLE_S
             if time.monotonic() >= deadline:
                 return [] if matched else waiting

@@ -72,10 +72,12 @@ class Cameras:
         self._gates = [StampGate() for _ in camera.topics]
         self._locks = [FrameLock() for _ in camera.topics]
         self._matcher = Matcher(len(camera.topics), round(camera.sync_tolerance_s * 1e9))
+        # The queue before the executor holds no fewer than may wait behind it.
+        depth = max(10, config().window.max_pending)
         # What lies beside a renamed topic lies beside its new name, as with image_transport.
         names = [node.resolve_topic_name(name) for name in camera.topics]
         self.topics = [
-            Topic(node, _candidates(name, camera.transport), self._image_callback(view), notices, silence_hint=_LOST)
+            Topic(node, _candidates(name, camera.transport), self._image_callback(view), notices, depth, _LOST)
             for view, name in enumerate(names)
         ]
         self.info_topics = [] if camera.calibration else [

@@ -43,7 +43,7 @@ class Evaluator(Node):
         self._truth: dict[int, np.ndarray] = {}
         self._truth_frame = self._truth_skeleton = ""
         self._segment = 0
-        self.create_subscription(msg.BodyPose, self._config.pose, self._on_pose, qos.POSE)
+        self.create_subscription(msg.BodyPose, self._config.pose, self._on_pose, qos.EVERY_POSE)
         self.create_subscription(msg.BodyPose, self._config.truth, self._on_truth, qos.TRUTH)
 
     def _on_pose(self, message: msg.BodyPose) -> None:

@@ -42,6 +42,9 @@ OVERRIDES = {
 
 _SIM_TIME = "use_sim_time"
 
+REPLAY_WAIT_S = 120.0
+"""How long a bag waits for the estimator that starts beside it: torch and a network from a cold disk take long."""
+
 
 def _override(tree: type, name: str) -> Any:
     """Declare a text argument for a leaf, whose empty default leaves the leaf as the parameter file has it."""
@@ -171,7 +174,7 @@ def _processes(config: LaunchConfig, replay: Replay | None) -> list[Process]:
         view = ("-d", str(share_file("config/egopose.rviz")), "-f", config.rviz_frame)
         started.append(Process("rviz2", ("rviz2", *view, "--ros-args", *common)))
     if replay is not None:
-        flags = ("--rate", text(replay.rate), *(["--loop"] if replay.loop else []))
+        flags = ("--rate", text(replay.rate), "--wait-s", text(REPLAY_WAIT_S), *(["--loop"] if replay.loop else []))
         started.append(_module("bag_player", replay.bag, *flags))
     return started
 
