@@ -61,7 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     with BagSource(bag) as source:
         settings = estimator_settings(source, topics)
     os.environ.update(_environment(arguments.domain))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: children first
+    # Both end the demo as Ctrl-C does, children first; a shell starts what runs in its background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
     monitor = GraphMonitor()
     viewer = replace(
