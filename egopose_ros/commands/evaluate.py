@@ -12,6 +12,7 @@ from egopose_ros.commands.bag_evaluation import Evaluation, Subject, evaluate
 from egopose_ros.config import Config
 from egopose_ros.evaluation import results
 from egopose_ros.evaluation.protocols import PROTOCOLS
+from egopose_ros.evaluation.runs import UNLIKE
 from egopose_ros.files import require_folder, write_whole
 from egopose_ros.flags import assignment
 from egopose_ros.networks.table import NETWORKS
@@ -150,6 +151,7 @@ def _table(evaluation: Evaluation) -> str:
         rows.append(
             f"{live['predictions']}: {live['common']} frames as offline, up to {live['largest_mm']} mm apart; "
             f"{len(live['dropped_ns'])} dropped"
+            + (f"; not compared: {len(live['unlike_ns'])}, each {UNLIKE}" if live["unlike_ns"] else "")
         )
     if not all(run["weights_trained"] for run in runs):
         rows.append("random weights: these poses mean nothing")

@@ -10,6 +10,7 @@ import cv2
 
 from egopose_ros.evaluation import figures
 from egopose_ros.evaluation.report_data import Picture, Report
+from egopose_ros.evaluation.runs import UNLIKE
 from egopose_ros.evaluation.scores import BLOCK_S, CONFIDENCE, per_joint
 
 _REGIONS = (
@@ -140,9 +141,10 @@ def _live(report: Report) -> str:
         start_ns = int(report.comparisons[0].run.stamps_ns[0])
         dropped = ", ".join(f"{(stamp - start_ns) / 1e9:.2f}" for stamp in live["dropped_ns"][:200])
         more = ", …" if len(live["dropped_ns"]) > 200 else ""
+        unlike = f" {len(live['unlike_ns'])} frames are left out: each {UNLIKE}." if live["unlike_ns"] else ""
         rows.append(
             f"<p>{html.escape(live['predictions'])}: {live['common']} frames in common; a joint is at most "
-            f"{live['largest_mm']} mm from its offline place (median {live['median_mm']} mm). "
+            f"{live['largest_mm']} mm from its offline place (median {live['median_mm']} mm).{unlike} "
             f"{len(live['dropped_ns'])} frames have no live pose{': at ' if dropped else '.'}{dropped}{more}{' s.' if dropped else ''}</p>"
         )
     return "".join(rows)

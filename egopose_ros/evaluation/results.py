@@ -82,6 +82,7 @@ def agreement_json(path: Path, a: Agreement) -> dict[str, Any]:
         "median_mm": None if np.isnan(a.median_m) else round(a.median_m * 1000.0, 6),
         "dropped_ns": list(a.missing_ns),
         "unknown_ns": list(a.unknown_ns),
+        "unlike_ns": list(a.unlike_ns),
     }
 
 

@@ -38,6 +38,8 @@ class Run:
     """frames that never entered the window"""
     degrees_of_freedom: float | None = None
     """of the Student t that the covariances are of; None: a Gaussian"""
+    window_length: np.ndarray | None = None
+    """(T,) int32: frames in the window behind each pose"""
 
     @property
     def size(self) -> int:
@@ -64,6 +66,7 @@ class RunBuilder:
     segment: list[int] = field(default_factory=list)
     age_s: list[float] = field(default_factory=list)
     step_s: list[float] = field(default_factory=list)
+    window_length: list[int] = field(default_factory=list)
     skeleton: str = ""
 
     def add(self, pose: BodyPose, segment: int, age_s: float = np.nan, step_s: float = np.nan) -> None:
@@ -75,6 +78,7 @@ class RunBuilder:
         self.segment.append(segment)
         self.age_s.append(age_s)
         self.step_s.append(step_s)
+        self.window_length.append(pose.window_length)
         size = skeleton(pose.skeleton).size
         values = {
             "joints": (pose.joints_camera, (size, 3)),
@@ -114,6 +118,7 @@ class RunBuilder:
             np.array(self.step_s, np.float32),
             frames_dropped,
             degrees_of_freedom,
+            np.array(self.window_length, np.int32),
         )
 
 
@@ -128,13 +133,17 @@ def merge_runs(runs: list[Run]) -> Run:
         values = [getattr(run, name) for run in runs]
         return None if any(value is None for value in values) else np.concatenate(values)
 
-    names = ("stamps_ns", "joints", "covariance", "confidence", "T_world_camera", "age_s", "step_s")
+    names = ("stamps_ns", "joints", "covariance", "confidence", "T_world_camera", "age_s", "step_s", "window_length")
     return replace(
         runs[0],
         segment=np.concatenate(segments),
         frames_dropped=sum(run.frames_dropped for run in runs),
         **{name: joined(name) for name in names},
     )
+
+
+UNLIKE = "had another window: a frame was lost on its way to the node, or came without its head pose"
+"""what the reports say of `Agreement.unlike_ns`"""
 
 
 @dataclass(frozen=True)
@@ -147,19 +156,40 @@ class Agreement:
     """stamps that only the complete run has: dropped live"""
     unknown_ns: tuple[int, ...]
     """stamps that only the other has"""
+    unlike_ns: tuple[int, ...]
+    """common stamps whose windows are known to differ"""
     largest_m: float
-    """largest distance of a joint between the two; NaN without common frames"""
+    """largest distance of a joint between the two, over the others; NaN where there are none"""
     median_m: float
 
 
 def agreement(complete: Run, other: Run) -> Agreement:
     """Compare a run of every frame with one that may lack some: offline and live."""
     stamps, mine, theirs = np.intersect1d(complete.stamps_ns, other.stamps_ns, return_indices=True)
-    distance = np.linalg.norm(complete.joints[mine] - other.joints[theirs], axis=-1)
+    unlike = _unlike_windows(complete, mine, other, theirs)
+    distance = np.linalg.norm(complete.joints[mine[~unlike]] - other.joints[theirs[~unlike]], axis=-1)
     return Agreement(
         len(stamps),
         tuple(np.setdiff1d(complete.stamps_ns, other.stamps_ns).tolist()),
         tuple(np.setdiff1d(other.stamps_ns, complete.stamps_ns).tolist()),
-        float(distance.max()) if len(stamps) else float("nan"),
-        float(np.median(distance)) if len(stamps) else float("nan"),
+        tuple(stamps[unlike].tolist()),
+        float(distance.max()) if len(distance) else float("nan"),
+        float(np.median(distance)) if len(distance) else float("nan"),
     )
+
+
+def _unlike_windows(complete: Run, mine: np.ndarray, other: Run, theirs: np.ndarray) -> np.ndarray:
+    """Return for each common pose (C,) whether its windows are known to differ, from their lengths and head poses.
+
+    What differs stays in the window for as long as that is. A frame that was lost before a full window left no trace.
+    """
+    if complete.window_length is None or other.window_length is None or not len(mine):
+        return np.zeros(len(mine), bool)
+    found = complete.window_length[mine] != other.window_length[theirs]
+    posed, posed_other = (np.isfinite(run.T_world_camera[rows, 0, 0]) for run, rows in ((complete, mine), (other, theirs)))
+    if posed_other.any():  # poses may have been recorded without those in the global frame
+        found |= posed != posed_other
+    newest = np.maximum.accumulate(np.where(found, np.arange(len(mine)), -1))
+    age = mine - mine[newest]  # in frames of the complete run, whether or not the other has poses of them
+    same_segment = complete.segment[mine] == complete.segment[mine[newest]]
+    return (newest >= 0) & same_segment & (age < complete.window_length.max())

@@ -84,7 +84,7 @@ def test_run_plays_a_bag_through_the_graph_and_ends_with_it(live: Any, bag: Path
         "egopose_ros.cli", "run", "--bag", str(bag), "--camera-topic", "/cap/image_raw", "--namespace", "wearer",
         "--params-file", str(parameters), "--head-pose", "none", *UNTRAINED,
     )
-    live.until(lambda: poses, 60.0)
+    live.until(lambda: poses, 150.0)
     assert parameter(live, "/wearer/estimator", "use_sim_time").bool_value
     assert parameter(live, "/wearer/estimator", "window.max_gap_s").double_value == 2.0
     assert parameter(live, "/wearer/estimator", "head_pose.source").string_value == "none"
@@ -103,7 +103,7 @@ def test_run_plays_a_bag_through_the_graph_and_ends_with_it(live: Any, bag: Path
 def test_rviz_shows_what_the_graph_publishes(live: Any, bag: Path) -> None:
     run = live.start("egopose_ros.cli", "run", "--bag", str(bag), "--loop", *UNTRAINED)
     heard = live.subscribe(DiagnosticArray, "/diagnostics")
-    live.until(lambda: heard and live.node.get_publishers_info_by_topic("/estimator/trail"), 60.0)
+    live.until(lambda: heard and live.node.get_publishers_info_by_topic("/estimator/trail"), 150.0)
     displays = yaml.safe_load(share_file("config/egopose.rviz").read_text())["Visualization Manager"]["Displays"]
     kinds = {"MarkerArray": "visualization_msgs/msg/MarkerArray", "Path": "nav_msgs/msg/Path"}
     classes = [display["Class"].rpartition("/")[2] for display in displays]
@@ -270,7 +270,7 @@ class TestRealLaunch:
             f"graph.Replay({str(bag)!r}, 1.0, False)))"
         )
         run = live.start_command(sys.executable, "-c", code)
-        live.until(lambda: poses, 60.0)
+        live.until(lambda: poses, 150.0)
         assert parameter(live, "/wearer/estimator", "use_sim_time").bool_value
         assert parameter(live, "/wearer/estimator", "head_pose.source").string_value == "none"
         status, said = live.finish(run)

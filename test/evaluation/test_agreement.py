@@ -1,0 +1,51 @@
+"""Live poses against offline ones: poses whose windows are known to differ are named, and not compared."""
+
+import numpy as np
+
+from egopose_ros.evaluation.runs import Run, RunBuilder, agreement
+from egopose_ros.skeleton import SMPL22
+from egopose_ros.structs import BodyPose
+
+WINDOW, FRAMES, STEP_NS = 4, 12, 33_333_333
+
+
+def run(lengths: dict[int, int], without_head: set[int], error_m: dict[int, float]) -> Run:
+    """Return poses of some frames with the length of each window."""
+    builder = RunBuilder()
+    for index, length in lengths.items():
+        joints = np.full((SMPL22.size, 3), 1.0 + error_m.get(index, 0.0), np.float32)
+        head = None if index in without_head else np.eye(4)
+        pose = BodyPose(1 + index * STEP_NS, "smpl22", joints, None, None, None, head, length, length == WINDOW)
+        builder.add(pose, 0)
+    return builder.build("", "", True)
+
+
+def full(frames: range, first: int = 0) -> dict[int, int]:
+    return {index: min(index - first + 1, WINDOW) for index in frames}
+
+
+OFFLINE = run(full(range(FRAMES)), set(), {})
+
+
+def stamps(*indices: int) -> tuple[int, ...]:
+    return tuple(1 + index * STEP_NS for index in indices)
+
+
+def test_a_frame_lost_on_its_way_shows_in_the_length_of_the_window() -> None:
+    found = agreement(OFFLINE, run(full(range(1, FRAMES), first=1), set(), {2: 0.5, 6: 0.001}))
+    # Frames 1 to 3 lack frame 0; it has left the window of frame 4, and nobody knows that of 5.
+    assert found.unlike_ns == stamps(1, 2, 3, 4, 5, 6) and np.isclose(found.largest_m, 0.0)
+    assert found.missing_ns == stamps(0) and found.common == FRAMES - 1
+
+
+def test_a_missing_head_pose_stays_in_the_window() -> None:
+    skipping = {index: length for index, length in full(range(FRAMES)).items() if index != 6}
+    found = agreement(OFFLINE, run(skipping, {5}, {8: 0.5, 9: 0.001}))
+    assert found.unlike_ns == stamps(5, 7, 8) and np.isclose(found.largest_m, 0.001 * 3**0.5, atol=1e-6)
+    nowhere = run(skipping, set(range(FRAMES)), {})
+    assert agreement(OFFLINE, nowhere).unlike_ns == (), "recorded without poses in the global frame"
+
+
+def test_windows_that_all_differ_leave_nothing_to_compare() -> None:
+    found = agreement(OFFLINE, run({0: 2, 1: 3}, set(), {}))
+    assert found.unlike_ns == stamps(0, 1) and np.isnan(found.largest_m)
