@@ -5,18 +5,10 @@ Module names are those of timm's `mobilenetv4_conv_small`, so that its state dic
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-
-class _Depthwise(nn.Conv2d):
-    """A depthwise convolution that trains in fp32 on CPUs, where its bf16 gradient is up to ten times slower."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or not (torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float()).to(x.dtype)
+from egopose_ros.features.depthwise import Depthwise
+from egopose_ros.features.statistics import IMAGENET
 
 
 class _ConvNorm(nn.Module):
@@ -24,7 +16,7 @@ class _ConvNorm(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, act: bool = True):
         super().__init__()
-        kind = nn.Conv2d if groups == 1 else _Depthwise
+        kind = nn.Conv2d if groups == 1 else Depthwise
         self.conv = kind(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
         self.act = nn.ReLU(inplace=True) if act else nn.Identity()
@@ -74,8 +66,11 @@ def _uib(*arguments: int) -> _UniversalInvertedBottleneck:
 class MobileNetV4Small(nn.Module):
     """3.8 M parameters with the classifier, 1.3 M without; 0.25 G multiply-adds at 256x256."""
 
-    channels = (96, 960)
-    """of the feature maps at strides 16 and 32"""
+    pyramid_channels = (32, 64, 96, 960)
+    """of the feature maps at strides 4, 8, 16 and 32"""
+    channels = pyramid_channels[2:]
+    mean, deviation = IMAGENET
+    classifier_names = ("conv_head", "norm_head", "classifier")
 
     def __init__(self, classes: int = 0):
         """Make the classifier only where `classes` > 0."""
@@ -106,11 +101,24 @@ class MobileNetV4Small(nn.Module):
             self.norm_head = nn.BatchNorm2d(1280)
             self.classifier = nn.Linear(1280, classes)
 
+    def early(self) -> list[nn.Module]:
+        """Return the layers up to stride 8."""
+        return [self.conv_stem, self.bn1, *self.blocks[:2]]
+
+    def last(self) -> list[nn.Module]:
+        """Return the layers from stride 16 to stride 32."""
+        return [*self.blocks[3:]]
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the maps at strides 4, 8, 16 and 32 of normalised images (N, 3, H, W)."""
+        x = self.blocks[0](self.act(self.bn1(self.conv_stem(images))))
+        y = self.blocks[1](x)
+        z = self.blocks[2](y)
+        return x, y, z, self.blocks[4](self.blocks[3](z))
+
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps at strides 16 and 32 of normalised images (N, 3, H, W)."""
-        x = self.blocks[1](self.blocks[0](self.act(self.bn1(self.conv_stem(images)))))
-        fine = self.blocks[2](x)
-        return fine, self.blocks[4](self.blocks[3](fine))
+        return self.pyramid(images)[2:]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return class scores (N, classes)."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from egopose_ros.features.statistics import IMAGENET
+
 
 def _downsample(inputs: int, outputs: int, stride: int) -> nn.Module | None:
     if stride == 1 and inputs == outputs:
@@ -54,6 +56,9 @@ class _Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Stem, four layers of blocks, and a classifier where `classes` > 0."""
 
+    mean, deviation = IMAGENET
+    classifier_names = ("fc",)
+
     def __init__(
         self, block: type[_BasicBlock] | type[_Bottleneck], counts: tuple[int, int, int, int], classes: int = 0
     ):
@@ -70,15 +75,29 @@ class ResNet(nn.Module):
                 blocks.append(block(inputs, width, 2 if index == 0 and number > 1 else 1))
                 inputs = width * block.expansion
             setattr(self, f"layer{number}", nn.Sequential(*blocks))
-        self.channels = (inputs // 2, inputs)
+        self.pyramid_channels = (inputs // 8, inputs // 4, inputs // 2, inputs)
+        self.channels = self.pyramid_channels[2:]
         if classes:
             self.fc = nn.Linear(inputs, classes)
 
+    def early(self) -> list[nn.Module]:
+        """Return the layers up to stride 8."""
+        return [self.conv1, self.bn1, self.layer1, self.layer2]
+
+    def last(self) -> list[nn.Module]:
+        """Return the layers from stride 16 to stride 32."""
+        return [self.layer4]
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the maps at strides 4, 8, 16 and 32 of normalised images (N, 3, H, W)."""
+        x = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
+        y = self.layer2(x)
+        z = self.layer3(y)
+        return x, y, z, self.layer4(z)
+
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps at strides 16 and 32 of normalised images (N, 3, H, W)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        fine = self.layer3(self.layer2(self.layer1(x)))
-        return fine, self.layer4(fine)
+        return self.pyramid(images)[2:]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return class scores (N, classes)."""

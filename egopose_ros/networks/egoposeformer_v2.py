@@ -34,6 +34,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egopose_ros.camera.canonical import CANONICAL
@@ -55,8 +56,12 @@ class EgoPoseFormerV2Config:
     """Size and ablations."""
 
     backbone: str = option(
-        "mobilenetv4_s", "Image backbone.", choices=("mobilenetv4_s", "resnet18", "resnet50")
+        "mobilenetv4_s", "Image backbone.", choices=("mobilenetv4_s", "efficientnet_lite0", "resnet18", "resnet50")
     )
+    image_side: int = option(
+        256, "Side that canonical images are reduced to before the backbone, a multiple of 32.",
+        minimum=64, maximum=256, unit="px",
+    )  # fmt: skip
     views: int = option(1, "Cameras of the rig.", minimum=1, maximum=4)
     window: int = option(16, "Frames that one temporal layer attends to, the newest included.", minimum=1, maximum=256)
     width: int = option(256, "Channels of a token.", minimum=32, maximum=2048)
@@ -76,6 +81,8 @@ class EgoPoseFormerV2Config:
     uncertainty: bool = option(True, "Predict a covariance; else joints alone (ablation).")
 
     def __post_init__(self) -> None:
+        if self.image_side % 32:
+            raise ConfigError(f"image_side: expected a multiple of 32, got {self.image_side}")
         if self.width % (2 * self.heads):
             raise ConfigError(f"width: expected a multiple of twice the {self.heads} heads, got {self.width}")
 
@@ -92,6 +99,8 @@ class Estimate:
     """(B, T, J, 3, 3)"""
     cholesky: Tensor | None
     """(B, T, J, 3, 3), lower triangular, of the Student-t's scale matrix [m]"""
+    attention: Tensor
+    """(B, T, V, L * H, N) logarithms up to a constant: where the heads of all layers look, tokens row by row"""
 
 
 @dataclass(frozen=True)
@@ -186,16 +195,16 @@ class ViewCrossAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.fusion = nn.Linear(views * width, width)
 
-    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """Return (B, T, C) for conditioned queries (B, T, V, C) and tokens (B, T, V, N, C)."""
+    def forward(self, query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, T, C) and scores (B, T, V, H, N) for conditioned queries (B, T, V, C), tokens (B, T, V, N, C)."""
         split = self.query(query).unflatten(-1, (self.heads, -1))  # (B, T, V, H, D)
         key = self.key.weight.unflatten(0, (self.heads, -1))  # (H, D, C)
         value = self.value.weight.unflatten(0, (self.heads, -1))
         seen_as = _per_head(split, key) / math.sqrt(split.shape[-1])  # (B, T, V, H, C)
-        attention = (seen_as @ tokens.transpose(-1, -2)).softmax(-1)  # (B, T, V, H, N)
-        pooled = attention @ tokens  # (B, T, V, H, C)
+        scores = seen_as @ tokens.transpose(-1, -2)  # (B, T, V, H, N)
+        pooled = scores.softmax(-1) @ tokens  # (B, T, V, H, C)
         values = _per_head(pooled, value.transpose(-1, -2)).flatten(-2) + self.value.bias
-        return self.fusion(values.flatten(-2))
+        return self.fusion(values.flatten(-2)), scores
 
 
 def _per_head(x: Tensor, weight: Tensor) -> Tensor:
@@ -219,19 +228,21 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self, x: Tensor, tokens: Tensor, condition: Tensor, cache: KeyValueCache | None, time: Timeline
-    ) -> tuple[Tensor, KeyValueCache | None]:
-        """Return (B, T, C) and the new cache; `condition` is (B, T, V, C)."""
+    ) -> tuple[Tensor, Tensor, KeyValueCache | None]:
+        """Return (B, T, C), the scores of cross-attention and the new cache; `condition` is (B, T, V, C)."""
         if self.temporal is not None:
             attended, cache = self.temporal(self.temporal_norm(x), cache, time)
             x = x + self.dropout(attended)
-        x = x + self.dropout(self.cross(self.cross_norm(x)[:, :, None] + condition, tokens))
-        return x + self.dropout(self.feedforward(x)), cache
+        seen, scores = self.cross(self.cross_norm(x)[:, :, None] + condition, tokens)
+        x = x + self.dropout(seen)
+        return x + self.dropout(self.feedforward(x)), scores, cache
 
 
 class EgoPoseFormerV2(nn.Module):
     """See the module's docstring."""
 
     skeleton = SMPL22.name
+    lookahead = 0
 
     def __init__(self, config: EgoPoseFormerV2Config = EgoPoseFormerV2Config()):
         super().__init__()
@@ -306,7 +317,7 @@ class EgoPoseFormerV2(nn.Module):
         batch, frames, views = images.shape[:3]
         if views != self.views:
             raise ValueError(f"expected images of {self.views} views, got {views}")
-        grid = self.encoder(images.flatten(0, 2)).to(self.start.dtype)  # (M, C, H / 16, W / 16)
+        grid = self.encoder(_reduce(images.flatten(0, 2), self.config.image_side)).to(self.start.dtype)  # (M, C, H / 16, W / 16)
         position = self.token_position(_fourier(_cell_centres(grid)))
         tokens = self.token_norm(grid.flatten(2).transpose(1, 2)) + position
         return tokens.unflatten(0, (batch, frames, views))
@@ -319,19 +330,23 @@ class EgoPoseFormerV2(nn.Module):
         caches = list(state.caches) or [None] * (2 * self.config.layers)
 
         x = self.query(new, state)
+        scores = []
         for index, layer in enumerate(self.proposal):
-            x, caches[index] = layer(x, tokens, cameras, caches[index], time)
+            x, seen, caches[index] = layer(x, tokens, cameras, caches[index], time)
+            scores.append(seen)
         parameters = self.start + self.proposal_head(x)
-        proposal = Estimate(parameters, *self.proposal_head.joints(parameters), None)
+        proposal = Estimate(parameters, *self.proposal_head.joints(parameters), None, torch.cat(scores, -2))
 
         condition = cameras
         if self.projected is not None:
             condition = cameras + self.projected(_project(proposal.joints, T_reference_camera))
+        scores = []
         for index, layer in enumerate(self.refinement, self.config.layers):
-            x, caches[index] = layer(x, tokens, condition, caches[index], time)
+            x, seen, caches[index] = layer(x, tokens, condition, caches[index], time)
+            scores.append(seen)
         parameters = parameters + self.refinement_head(x)
         cholesky = None if self.uncertainty is None else self.uncertainty(x)
-        refined = Estimate(parameters, *self.refinement_head.joints(parameters), cholesky)
+        refined = Estimate(parameters, *self.refinement_head.joints(parameters), cholesky, torch.cat(scores, -2))
 
         past = self.attention_window - 1
         state = State(
@@ -352,6 +367,13 @@ def predict(estimate: Estimate) -> Prediction:
         return Prediction(estimate.joints, estimate.rotations, None, None)
     confidence = student_t.probability_within(estimate.cholesky, CONFIDENCE_RADIUS)
     return Prediction(estimate.joints, estimate.rotations, student_t.covariance(estimate.cholesky), confidence)
+
+
+def _reduce(images: Tensor, side: int) -> Tensor:
+    """Return images (M, 3, H, W) of at most `side` pixels a side."""
+    if images.shape[-1] <= side:
+        return images
+    return F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
 
 
 def _cell_centres(grid: Tensor) -> Tensor:

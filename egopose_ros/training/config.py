@@ -57,8 +57,16 @@ class StageConfig:
     learning_rate: float = option(1e-3, "Peak of the cosine schedule.", minimum=0.0, maximum=1.0)
     warmup: int = option(100, "Steps of linear warm-up.", minimum=0)
     train_backbone: bool = option(True, "Train the image encoder, too; else it is frozen with its batch norms.")
+    backbone_rate: float = option(1.0, "Factor of the learning rate for the backbone.", minimum=0.0, maximum=10.0)
+    passes: int = option(
+        1, "Times that tokens of a frozen encoder are used; more than 1 takes groups of batches at a time.", minimum=1
+    )
     mse_start: float = option(1.0, "Weight of squared error against likelihood at first.", minimum=0.0, maximum=1.0)
     mse_end: float = option(0.0, "The same at the end of its cosine.", minimum=0.0, maximum=1.0)
+
+    def __post_init__(self) -> None:
+        if self.passes > 1 and self.train_backbone:
+            raise ConfigError(f"passes: expected 1 where train_backbone is true, got {self.passes}")
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class LossConfig:
     jerk: float = option(0.8, "lambda_jerk, as published.", minimum=0.0)
     rotation: float = option(0.5, "Squared error of the rotation matrices' entries.", minimum=0.0)
     heatmap: float = option(0.3, "Cross-entropy of where joints are in the image.", minimum=0.0)
+    attention: float = option(0.3, "Cross-entropy of where a decoder's heads look, fading out.", minimum=0.0)
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,15 @@ class TrainConfig:
     loss: LossConfig = LossConfig()
     small: StageConfig = StageConfig(side=128, batch=64)
     frames: StageConfig = StageConfig(learning_rate=5e-4, mse_start=0.5)
+    decoders: StageConfig = StageConfig(steps=0, train_backbone=False, passes=8)
     sequences: StageConfig = StageConfig(
         steps=500, batch=8, frames=16, learning_rate=3e-4, train_backbone=False, mse_start=0.0
+    )
+    backbone_weights: str = option(
+        "", "File of a published state dict that the backbone starts from; none: random. .pth or .safetensors"
+    )
+    freeze_early: bool = option(
+        False, "Leave the backbone's layers up to stride 8 as they start, with their batch norms, for half the time."
     )
     seed: int = option(0, "Seed of weights, order and augmentation.", minimum=0)
     weight_decay: float = option(0.02, "AdamW's weight decay, of matrices only.", minimum=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -117,9 +118,9 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
-def loader(dataset: ClipDataset, batch: int, steps: range, workers: int) -> DataLoader:
-    """Return the batches of some steps, in order."""
-    numbers = [range(step * batch, (step + 1) * batch) for step in steps]
+def loader(dataset: ClipDataset, batch: int, batches: Sequence[int], workers: int) -> DataLoader:
+    """Return the batches of these numbers, in order."""
+    numbers = [range(number * batch, (number + 1) * batch) for number in batches]
     return DataLoader(
         dataset,
         batch_sampler=numbers,

@@ -15,15 +15,17 @@ from tqdm import tqdm
 
 from egopose_ros import checkpoint
 from egopose_ros.config import options
+from egopose_ros.features.backbones import load_published
 from egopose_ros.networks.table import build, settings_of
 from egopose_ros.training import cache, validation
 from egopose_ros.training.config import StageConfig, TrainConfig
 from egopose_ros.training.data import Batch, ClipDataset, collate, loader
 from egopose_ros.training.losses import cosine
-from egopose_ros.training.recipe import HeatmapHead, batch_losses
+from egopose_ros.training.memory import remembered
+from egopose_ros.training.recipe import HeatmapHead, batch_losses, encode
 
-STAGES = ("small", "frames", "sequences")
-"""single frames at a small size, single frames at full size, sequences"""
+STAGES = ("small", "frames", "decoders", "sequences")
+"""single frames at a small size, single frames at full size, the same for the decoders alone, sequences"""
 BAD_STEPS = 10
 """steps in a row whose gradient is not finite before training gives up"""
 _LOG_EVERY = 20
@@ -48,6 +50,8 @@ class Trainer:
         self.folder = folder
         self.clips, self.validation_clips, self.stills = clips, validation_clips, stills or []
         self.network = build(config.network, {"views": config.data.views, **model}).to(config.device)
+        if config.backbone_weights:
+            load_published(self.network.encoder.backbone, config.backbone_weights)
         self.network.encoder.to(memory_format=torch.channels_last)
         self.head = HeatmapHead(self.network.config.width).to(config.device)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
@@ -64,8 +68,8 @@ class Trainer:
         done = 0
         while self.stage < len(STAGES):
             settings = self._settings()
-            for batch in self._progress(settings, stop_after, done):
-                self._train_step(batch, settings)
+            for batch, tokens in self._progress(settings, stop_after, done):
+                self._train_step(batch, tokens, settings)
                 done += 1
                 if self.step % self.config.validate_every == 0:
                     self.validate()
@@ -140,11 +144,20 @@ class Trainer:
         self.network.train()
         self.network.encoder.requires_grad_(settings.train_backbone)
         self.network.encoder.train(settings.train_backbone)
-        parameters = [p for m in (self.network, self.head) for p in m.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.config.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        if self.config.freeze_early:
+            for layer in self.network.encoder.backbone.early():
+                layer.requires_grad_(False).eval()
+        backbone = set(self.network.encoder.backbone.parameters())
+        groups = []
+        for factor, chosen in (
+            (1.0, [p for m in (self.network, self.head) for p in m.parameters() if p not in backbone]),
+            (settings.backbone_rate, list(self.network.encoder.backbone.parameters())),
+        ):
+            trained = [p for p in chosen if p.requires_grad]
+            for decay, wide in ((self.config.weight_decay, True), (0.0, False)):
+                parameters = [p for p in trained if (p.ndim > 1) == wide]
+                if parameters:
+                    groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
         return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
     def _finish_stage(self) -> None:
@@ -180,19 +193,28 @@ class Trainer:
         seed = self.config.seed + 1000 * self.stage
         clips = self.clips + self.stills if settings.frames == 1 else self.clips
         dataset = ClipDataset(clips, settings.frames, seed, self.config.augment, settings.side)
-        batches = loader(dataset, settings.batch, range(self.step, last), self.config.loader_workers)
+        steps, workers = range(self.step, last), self.config.loader_workers
+        if settings.passes > 1:
+            batches = remembered(dataset, settings.batch, steps, settings.passes, workers, self._encode)
+        else:
+            batches = ((batch, None) for batch in loader(dataset, settings.batch, steps, workers))
         return tqdm(batches, self._name(), settings.steps, initial=self.step, unit="step", smoothing=0.05)
 
-    def _train_step(self, batch: Batch, settings: StageConfig) -> None:
+    @torch.no_grad()
+    def _encode(self, batch: Batch) -> torch.Tensor:
+        return encode(self.network, batch.to(self.config.device), self.config.autocast)
+
+    def _train_step(self, batch: Batch, tokens: torch.Tensor | None, settings: StageConfig) -> None:
         began = time.monotonic()
         progress = self.step / settings.steps
         rate = settings.learning_rate * min(1.0, (self.step + 1) / max(settings.warmup, 1)) * cosine(1, 0.01, progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         mse_weight = cosine(settings.mse_start, settings.mse_end, progress)
         losses = batch_losses(
-            self.network, self.head, batch.to(self.config.device), mse_weight, self.config.loss, self.config.autocast
-        )
+            self.network, self.head, batch.to(self.config.device), tokens, mse_weight, self.config.loss,
+            self.config.autocast,
+        )  # fmt: skip
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]

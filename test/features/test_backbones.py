@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from egopose_ros.features.backbones import BACKBONES, ImageEncoder, fold_batch_norms
+from egopose_ros.features.backbones import BACKBONES, ImageEncoder, fold_batch_norms, load_published
 
 
 def published_keys(name):
@@ -24,6 +24,14 @@ def published_keys(name):
                 for part in () if parts is None else (*parts, "pw_exp", "pw_proj"):
                     keys += [f"{prefix}.{part}.conv.weight", *(f"{prefix}.{part}.bn.{n}" for n in norm)]
         return set(keys)
+    if name == "efficientnet_lite0":
+        keys = ["_conv_stem.weight", "_conv_head.weight", "_fc.weight", "_fc.bias"]
+        keys += [f"_bn{number}.{n}" for number in (0, 1) for n in norm]
+        for block in range(16):
+            parts = (*(("expand_conv", 0),) * (block > 0), ("depthwise_conv", 1), ("project_conv", 2))
+            for part, number in parts:
+                keys += [f"_blocks.{block}._{part}.weight", *(f"_blocks.{block}._bn{number}.{n}" for n in norm)]
+        return set(keys)
     convolutions, counts = {"resnet18": (2, (2, 2, 2, 2)), "resnet50": (3, (3, 4, 6, 3))}[name]
     keys = ["conv1.weight", *(f"bn1.{n}" for n in norm), "fc.weight", "fc.bias"]
     for layer, count in enumerate(counts, 1):
@@ -37,7 +45,8 @@ def published_keys(name):
 
 
 @pytest.mark.parametrize(
-    "name, count", [("mobilenetv4_s", 3_774_024), ("resnet18", 11_689_512), ("resnet50", 25_557_032)]
+    "name, count",
+    [("mobilenetv4_s", 3_774_024), ("efficientnet_lite0", 4_652_008), ("resnet18", 11_689_512), ("resnet50", 25_557_032)],
 )
 def test_published_state_dicts_fit(name, count):
     network = BACKBONES[name](classes=1000)
@@ -81,3 +90,37 @@ def test_training_in_bf16_has_the_gradients_of_fp32():
         gradients[bf16] = torch.cat([p.grad.flatten() for p in encoder.fine.parameters()])
         assert all(p.grad is not None for p in encoder.parameters())
     torch.testing.assert_close(gradients[True], gradients[False], rtol=0.05, atol=0.05 * gradients[False].abs().max().item())
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_published_weights_load_without_their_classifier_and_strictly(name, tmp_path):
+    published = BACKBONES[name](classes=10)
+    torch.save(published.state_dict(), tmp_path / "published.pth")
+    backbone = BACKBONES[name]()
+    load_published(backbone, tmp_path / "published.pth")
+    assert all(torch.equal(value, published.state_dict()[key]) for key, value in backbone.state_dict().items())
+    other = "resnet18" if name != "resnet18" else "resnet50"
+    with pytest.raises(ValueError, match="published.pth: expected those of"):
+        load_published(BACKBONES[other](), tmp_path / "published.pth")
+    (tmp_path / "published.pth").write_bytes(b"none")
+    with pytest.raises(ValueError, match="published.pth: expected a state dict"):
+        load_published(backbone, tmp_path / "published.pth")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_early_layers_are_those_up_to_stride_eight(name):
+    backbone = BACKBONES[name]().eval()
+    for layer in backbone.early():
+        layer.requires_grad_(False)
+    names = {key.partition(".")[0] for key, value in backbone.named_parameters() if not value.requires_grad}
+    assert names and any(value.requires_grad for value in backbone.parameters())
+    sizes = []
+    hooks = [module.register_forward_hook(lambda m, i, o: sizes.append((o.shape[-1], m.weight.requires_grad)))
+             for module in backbone.modules() if isinstance(module, nn.Conv2d)]  # fmt: skip
+    with torch.no_grad():
+        backbone.features(torch.rand(1, 3, 64, 64))
+    for hook in hooks:
+        hook.remove()
+    assert min(side for side, trained in sizes if not trained) == 8
+    # Expansions before the first layer of stride 16 still run at stride 8.
+    assert max(side for side, trained in sizes if trained) <= 8

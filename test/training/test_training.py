@@ -14,7 +14,7 @@ from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.config import replace
 from egopose_ros.networks.body import BodyHead
 from egopose_ros.skeleton import SMPL22
-from egopose_ros.training import augment, cache, data
+from egopose_ros.training import augment, cache, data, memory
 from egopose_ros.training.config import AugmentConfig, TrainConfig
 from egopose_ros.training.loop import Trainer
 
@@ -64,14 +64,16 @@ def settings(**overrides):
     return replace(TrainConfig(), {**base, **overrides})
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(tmp_path, clips):
-    whole = Trainer(settings(), MODEL, tmp_path / "whole", clips, clips[:2])
+def test_a_resumed_run_equals_one_that_never_stopped(tmp_path, clips, monkeypatch):
+    monkeypatch.setattr(memory, "GROUP", 2)
+    stages = settings(**{"decoders.steps": 6, "decoders.batch": 4, "decoders.passes": 2, "freeze_early": True})
+    whole = Trainer(stages, MODEL, tmp_path / "whole", clips, clips[:2])
     whole.run()
-    # Once in each stage.
-    parts = Trainer(settings(), MODEL, tmp_path / "parts", clips, clips[:2])
+    # Once in each stage, in that of remembered tokens amid a second pass.
+    parts = Trainer(stages, MODEL, tmp_path / "parts", clips, clips[:2])
     assert parts.run(stop_after=3) is None
-    for stop_after in (5, None):
-        parts = Trainer(settings(seed=0), MODEL, tmp_path / "parts", clips, clips[:2])
+    for stop_after in (8, 5, None):
+        parts = Trainer(replace(stages, {"seed": 0}), MODEL, tmp_path / "parts", clips, clips[:2])
         parts.resume()
         parts.run(stop_after)
     for name, value in whole.network.state_dict().items():
@@ -113,6 +115,23 @@ def test_gradients_that_stay_infinite_end_training_with_the_reason(tmp_path, cli
     with pytest.raises(ValueError, match="not finite for 10 steps in a row, at small 9"):
         trainer.run()
     torch.testing.assert_close(trainer.average.start, before)
+
+
+def test_tokens_are_used_in_every_pass_and_made_once(clips, monkeypatch):
+    monkeypatch.setattr(memory, "GROUP", 4)
+    dataset, encoded = data.ClipDataset(clips, 1, 0, None, 64), []
+
+    def encode(batch):
+        encoded.append(batch.joints)
+        return batch.joints[..., :1]
+
+    steps = list(memory.remembered(dataset, 2, range(3, 24), 3, 0, encode))
+    assert len(encoded) == 8 and len(steps) == 21
+    for batch, tokens in steps:  # a batch's tokens stay its own
+        torch.testing.assert_close(tokens, batch.joints[..., :1].bfloat16())
+    numbers = [memory.batch_number(step, 3, 0) for step in range(24)]
+    assert sorted(numbers[:12]) == sorted([0, 1, 2, 3] * 3) and sorted(set(numbers[12:])) == [4, 5, 6, 7]
+    assert numbers[:4] == [0, 1, 2, 3] and numbers[4:12] != [0, 1, 2, 3] * 2
 
 
 def test_a_damaged_cached_clip_is_named(tmp_path, clips):

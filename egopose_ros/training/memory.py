@@ -1,0 +1,45 @@
+"""Batches of a frozen encoder: its tokens are kept and used several times, since encoding is nearly all of the cost.
+
+Which batch a step takes is a function of the step's number alone, so that a run resumes exactly: what was remembered is
+encoded again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egopose_ros.training.data import Batch, ClipDataset, loader
+
+GROUP = 64
+"""batches that are remembered at a time"""
+
+
+def batch_number(step: int, passes: int, seed: int) -> int:
+    """Return the batch of a step: a group of batches in order, then the same group shuffled until `passes` are full."""
+    group, place = divmod(step, GROUP * passes)
+    turn, index = divmod(place, GROUP)
+    if turn:
+        index = int(np.random.default_rng((seed, group, turn)).permutation(GROUP)[index])
+    return group * GROUP + index
+
+
+def remembered(
+    dataset: ClipDataset, batch: int, steps: range, passes: int, workers: int, encode: Callable[[Batch], Tensor]
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield each step's batch, without its pixels, and its tokens in bf16."""
+    numbers = [batch_number(step, passes, dataset.seed) for step in steps]
+    fresh = iter(loader(dataset, batch, list(dict.fromkeys(numbers)), workers))
+    memory: dict[int, tuple[Batch, Tensor]] = {}
+    for number in numbers:
+        if number not in memory:
+            memory = {known: kept for known, kept in memory.items() if known // GROUP == number // GROUP}
+            new = next(fresh)
+            tokens = encode(new).to(torch.bfloat16)
+            pixels = new.input.images[..., :1, :1].clone()
+            memory[number] = dataclasses.replace(new, input=dataclasses.replace(new.input, images=pixels)), tokens
+        yield memory[number]
