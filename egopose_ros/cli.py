@@ -14,6 +14,7 @@ COMMANDS = {
     "synth": "make synthetic fisheye video with exact truth: bags, clips, contact sheets",
     "train": "train a network in the synthetic world",
     "evaluate": "measure poses on bags with ground truth, or on a split of the benchmark",
+    "label": "label bags and videos with a teacher's poses, to look at, to edit and to train on",
     "infer": "poses of a video, a folder of images, a bag or a camera as JSON, and overlays",
     "calibration": "check and draw a camera calibration",
     "doctor": "check the installation and the graph, with the mend for what is wrong",

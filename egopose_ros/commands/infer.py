@@ -7,7 +7,6 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,19 @@ from tqdm import tqdm
 from egopose_ros import pipeline as pipelines
 from egopose_ros.camera.rig import Rig
 from egopose_ros.config import Config, Leaf, replace
+from egopose_ros.datasets.footage import FPS, Footage, NamedFrame
 from egopose_ros.files import require_folder, write_whole
 from egopose_ros.flags import assignment
 from egopose_ros.networks.table import NETWORKS
 from egopose_ros.pipeline import Pipeline, StreamState
 from egopose_ros.ros import bag_runs
 from egopose_ros.ros.bag_frames import BagFrames
-from egopose_ros.ros.bag_reader import BagReader
+from egopose_ros.ros.bag_reader import BagReader, is_bag
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import BodyPose, Frame
 from egopose_ros.viewer.overlay import View, draw
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-BAGS = (".mcap", ".db3", ".bag")
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A frame and what to call it: a file's name or a stamp."""
-
-    frame: Frame
-    name: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="poses of all frames")
     parser.add_argument("--draw", type=Path, metavar="DIR", help="write each frame with the joints drawn on it")
     parser.add_argument("--independent", action="store_true", help="each image is the first frame of its own stream")
-    parser.add_argument("--fps", type=float, default=30.0, help="rate of a folder's images (default 30)")
+    parser.add_argument("--fps", type=float, default=FPS, help="rate of a folder's images (default 30)")
     parser.add_argument("--frames", type=int, default=0, metavar="N", help="end after so many (default: at the end)")
     parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
     parser.add_argument("--checkpoint", default="", help="checkpoint file (default: that which ships)")
@@ -83,14 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _open(
     stack: contextlib.ExitStack, arguments: argparse.Namespace
-) -> tuple[Pipeline, Iterator[_Item], Callable[[], str]]:
-    """Return the pipeline, the frames, and what says of a damaged bag how much is lost."""
+) -> tuple[Pipeline, Iterator[NamedFrame], Callable[[], str]]:
+    """Return the pipeline, the frames, and what says of a damaged recording how much is lost."""
     overrides: dict[str, Leaf] = dict(assignment(item) for item in arguments.set)
     overrides |= {"network.name": arguments.network, "network.checkpoint": arguments.checkpoint}
     if arguments.calibration:
         overrides["camera.calibration"] = arguments.calibration
     path = Path(arguments.input)
-    if _is_bag(path):
+    if is_bag(path):
         reader = stack.enter_context(BagReader(path))
         config = bag_runs.settings(reader, tuple(arguments.topics), overrides)
         frames = BagFrames(reader, config)
@@ -101,59 +91,35 @@ def _open(
     rig = pipelines.load_rig(arguments.calibration)
     if len(rig.cameras) != 1:
         raise ValueError(f"--calibration {arguments.calibration}: expected one camera for this input, got {len(rig.cameras)}")
-    items = _items(stack, path, arguments)
-    return pipelines.load(config, rig), items, lambda: ""
+    if arguments.input.isdigit() and not path.exists():
+        return pipelines.load(config, rig), _of_camera(stack, int(arguments.input)), lambda: ""
+    frames = stack.enter_context(Footage(path, arguments.fps))
+    return pipelines.load(config, rig), iter(frames), lambda: frames.loss
 
 
-def _is_bag(path: Path) -> bool:
-    files = path.iterdir() if path.is_dir() else (path,)
-    return any(file.suffix.lower() in BAGS for file in files)
+def _of_bag(frames: BagFrames) -> Iterator[NamedFrame]:
+    for item in frames:
+        yield NamedFrame(item.frame, str(item.frame.stamp_ns))
 
 
-def _items(stack: contextlib.ExitStack, path: Path, arguments: argparse.Namespace) -> Iterator[_Item]:
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
-        if not files:
-            raise ValueError(f"{path}: expected images ({', '.join(IMAGES)}), got none")
-        return _of_folder(files, arguments.fps)
-    device = int(arguments.input) if arguments.input.isdigit() else None
-    if device is None and not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a video, a folder of images, a bag or a camera's number, got nothing there")
-    capture = cv2.VideoCapture(device if device is not None else str(path))
+def _of_camera(stack: contextlib.ExitStack, device: int) -> Iterator[NamedFrame]:
+    capture = cv2.VideoCapture(device)
     stack.callback(capture.release)
     if not capture.isOpened():
-        what = "a camera of that number" if device is not None else "a video that can be decoded"
-        raise ValueError(f"{arguments.input}: expected {what}, got none")
-    return _of_capture(capture, device is not None)
+        raise ValueError(f"{device}: expected a camera of that number, got none")
+    return _until_it_ends(capture)
 
 
-def _of_bag(frames: BagFrames) -> Iterator[_Item]:
-    for item in frames:
-        yield _Item(item.frame, str(item.frame.stamp_ns))
-
-
-def _of_folder(files: list[Path], fps: float) -> Iterator[_Item]:
-    for index, file in enumerate(files):
-        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ValueError(f"{file}: expected an image, got one that cannot be decoded")
-        yield _Item(Frame(1 + round(index * 1e9 / fps), (image[..., ::-1],)), file.name)
-
-
-def _of_capture(capture: cv2.VideoCapture, live: bool) -> Iterator[_Item]:
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    fps = fps if fps > 0 else 30.0
-    index = 0
+def _until_it_ends(capture: cv2.VideoCapture) -> Iterator[NamedFrame]:
     while True:
         found, image = capture.read()
         if not found:
             return
-        stamp_ns = time.time_ns() if live else 1 + round(index * 1e9 / fps)
-        yield _Item(Frame(stamp_ns, (image[..., ::-1],)), str(stamp_ns) if live else f"frame {index}")
-        index += 1
+        stamp_ns = time.time_ns()
+        yield NamedFrame(Frame(stamp_ns, (image[..., ::-1],)), str(stamp_ns))
 
 
-def _infer(pipeline: Pipeline, items: Iterator[_Item], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _infer(pipeline: Pipeline, items: Iterator[NamedFrame], arguments: argparse.Namespace) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     state = pipeline.init_state()
     views = _views(pipeline.rig)
@@ -174,7 +140,7 @@ def _infer(pipeline: Pipeline, items: Iterator[_Item], arguments: argparse.Names
     return entries
 
 
-def _step(pipeline: Pipeline, state: StreamState, item: _Item) -> tuple[StreamState, BodyPose]:
+def _step(pipeline: Pipeline, state: StreamState, item: NamedFrame) -> tuple[StreamState, BodyPose]:
     try:
         return pipeline.step(state, item.frame)
     except ValueError as error:
@@ -185,7 +151,7 @@ def _views(rig: Rig) -> list[View]:
     return [View(camera.name, camera.T_head_camera, pipelines.projection(camera)) for camera in rig.cameras]
 
 
-def _entry(item: _Item, pose: BodyPose, views: list[View]) -> dict[str, Any]:
+def _entry(item: NamedFrame, pose: BodyPose, views: list[View]) -> dict[str, Any]:
     """Return a frame's pose; pixels are of the first camera's original image, null out of its view."""
     pixels, valid = views[0].project(pose.joints_camera)
     entry: dict[str, Any] = {

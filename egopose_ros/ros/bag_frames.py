@@ -53,6 +53,7 @@ class BagFrames:
         Without `decode` the frames have no images: an index of the bag.
         """
         self.bag = bag
+        self.title = f"bag {bag.path}"
         self._config = config
         self._decode = decode
         self.topics = tuple(_image_topic(bag, topic, config.camera.transport) for topic in config.camera.topics)

@@ -18,6 +18,8 @@ from egopose_ros.ros.pose_fields import PoseStatus, in_global_frame, pose_fields
 from egopose_ros.structs import BodyPose
 
 POSE, POSE_GLOBAL = "/estimator/pose", "/estimator/pose_global"
+IMAGE = "/camera/image_raw/compressed"
+_IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 
 
 class PoseBag:
@@ -53,14 +55,24 @@ class PoseBag:
         if pose.T_world_camera is not None and global_frame:
             self._write(POSE_GLOBAL, in_global_frame(pose), global_frame, status, True)
 
+    def write_image(self, jpeg: np.ndarray, stamp_ns: int, frame_id: str) -> None:
+        """Write the JPEG (N,) uint8 of the one camera, for poses whose images are in no bag of their own."""
+        message = self._types.types[_IMAGE_TYPE](self._header(stamp_ns, frame_id), "jpeg", jpeg)
+        self._put(IMAGE, _IMAGE_TYPE, stamp_ns, message)
+
     def _write(self, topic: str, pose: BodyPose, frame_id: str, status: PoseStatus, refined: bool) -> None:
+        fields = pose_fields(pose, status, globally_refined=refined)
+        message = self._types.types[POSE_TYPE](header=self._header(pose.stamp_ns, frame_id), **fields)
+        self._put(topic, POSE_TYPE, pose.stamp_ns, message)
+
+    def _header(self, stamp_ns: int, frame_id: str) -> Any:
+        stamp = self._types.types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 1_000_000_000))
+        return self._types.types["std_msgs/msg/Header"](stamp, frame_id)
+
+    def _put(self, topic: str, kind: str, stamp_ns: int, message: Any) -> None:
         if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, POSE_TYPE, typestore=self._types)
-        types = self._types.types
-        stamp = types["builtin_interfaces/msg/Time"](*divmod(pose.stamp_ns, 1_000_000_000))
-        header = types["std_msgs/msg/Header"](stamp, frame_id)
-        message = types[POSE_TYPE](header=header, **pose_fields(pose, status, globally_refined=refined))
-        self._writer.write(self._connections[topic], pose.stamp_ns, self._types.serialize_cdr(message, POSE_TYPE))
+            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self._types)
+        self._writer.write(self._connections[topic], stamp_ns, self._types.serialize_cdr(message, kind))
 
     def _replace(self) -> None:
         if self._path.exists():

@@ -16,6 +16,7 @@ from egopose_ros.resources import share_file
 from egopose_ros.ros.bag_salvage import cut_off, salvage
 
 POSE_TYPE = "egopose_ros/msg/BodyPose"
+BAGS = (".mcap", ".db3", ".bag")
 
 
 class BagError(ValueError):
@@ -167,6 +168,12 @@ class BagReader:
         reader.open()
         self._stack.callback(reader.close)
         return reader
+
+
+def is_bag(path: Path) -> bool:
+    """Say whether a path looks like a bag: a file with such an ending, or a folder with such files."""
+    files = path.iterdir() if path.is_dir() else (path,)
+    return any(file.suffix.lower() in BAGS for file in files)
 
 
 def typestore() -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator, Protocol
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from egopose_ros.evaluation.runs import RunBuilder
 from egopose_ros.evaluation.truth import Truth
 from egopose_ros.geometry import rigid
 from egopose_ros.ros import bag_truth, images
-from egopose_ros.ros.bag_frames import BagFrames
+from egopose_ros.ros.bag_frames import BagFrame, BagFrames
 from egopose_ros.ros.bag_poses import PoseBag, pose_topic, read_poses
 from egopose_ros.ros.bag_reader import BagError, BagReader
 from egopose_ros.ros.bag_settings import HEAD_POSE, HEAD_POSES, estimator_settings
@@ -37,21 +38,47 @@ def load(frames: BagFrames, config: Config) -> Any:
     """Return the pipeline of a configuration, its rig from the calibration file or from CameraInfo in the bag."""
     from egopose_ros import pipeline
 
-    rig = None
-    if not config.camera.calibration:
+    return pipeline.load(config, rig_of(frames, config))
+
+
+def rig_of(frames: BagFrames, config: Config) -> Any:
+    """Return the rig of the calibration file or of CameraInfo in the bag; BagError where it is not that of the images."""
+    from egopose_ros import pipeline
+
+    if config.camera.calibration:
+        rig = pipeline.load_rig(config.camera.calibration)
+    else:
         rig = pipeline.rig_from_camera_info(frames.camera_infos())
-    loaded = pipeline.load(config, rig)
-    cameras = len(loaded.rig.cameras)
-    if cameras != len(config.camera.topics):
-        topics = ", ".join(config.camera.topics)
-        raise BagError(f"bag {frames.bag.path}: expected images of the {cameras} cameras of its calibration, got {topics}")
-    return loaded
+    cameras, topics = len(rig.cameras), config.camera.topics
+    if cameras != len(topics):
+        raise BagError(f"{frames.title}: expected images of the {cameras} cameras of its calibration, got {', '.join(topics)}")
+    return rig
+
+
+class Frames(Protocol):
+    """Frames of a recording in order: those of a bag, or what stands in for it."""
+
+    title: str
+    """what errors call the recording"""
+    topics: tuple[str, ...]
+    rejected: Counter[str]
+    """frames that could not be used, by reason"""
+    global_frame: str
+    """the frame that head poses are in, empty without"""
+
+    def __iter__(self) -> Iterator[BagFrame]: ...
+
+
+class Collector(Protocol):
+    """What takes the poses of a run."""
+
+    def add(self, pose: BodyPose, segment: int, *, step_s: float) -> None: ...
 
 
 def run(
     pipeline: Any,
-    frames: BagFrames,
-    builder: RunBuilder,
+    frames: Frames,
+    builder: Collector,
     poses: PoseBag | None,
     segment: int = 0,
     on_frame: Callable[[], object] = lambda: None,
@@ -65,9 +92,9 @@ def run(
         try:
             state, pose = pipeline.step(state, item.frame)
         except ValueError as error:
-            raise BagError(f"bag {frames.bag.path}: {error}") from None
+            raise BagError(f"{frames.title}: {error}") from None
         if not np.isfinite(pose.joints_camera).all():
-            raise BagError(f"bag {frames.bag.path}: expected finite joints of the network, got NaN or infinity")
+            raise BagError(f"{frames.title}: expected finite joints of the network, got NaN or infinity")
         seconds = time.perf_counter() - began
         builder.add(pose, segment, step_s=seconds)
         if poses is not None:
@@ -76,7 +103,7 @@ def run(
         on_frame()
     if not count:
         refused = ", ".join(f"{number} {reason}" for reason, number in frames.rejected.items() if number)
-        raise BagError(f"bag {frames.bag.path}: expected frames on {', '.join(frames.topics)}, got none ({refused or 'no images'})")
+        raise BagError(f"{frames.title}: expected frames on {', '.join(frames.topics)}, got none ({refused or 'no images'})")
     return segment
 
 

@@ -1,0 +1,148 @@
+"""`egopose label`: a teacher's poses of unlabelled recordings, as bags to look at, to edit and to train on."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from egopose_ros.config import Config, ConfigError, Leaf, replace
+from egopose_ros.datasets.footage import FPS
+from egopose_ros.flags import assignment
+from egopose_ros.labelling import engines
+from egopose_ros.labelling.engines import Progress
+from egopose_ros.labelling.manifest import FAILED, Entry, Manifest
+from egopose_ros.labelling.recordings import Reading, find
+from egopose_ros.labelling.teacher import PARTIAL, Task, size_of
+from egopose_ros.networks.table import NETWORKS
+from egopose_ros.resources import share_directory
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "input", nargs="+", type=Path, help="bags, videos, folders of images, or folders that hold some of these"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the labels; run again to go on")
+    parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
+    parser.add_argument("--checkpoint", default="", help="the teacher's checkpoint file (default: that which ships)")
+    parser.add_argument("--calibration", default="", help="calibration file of all recordings (default: each one's own)")
+    parser.add_argument("--topics", nargs="+", default=(), help="image topics of the rig, where bags have several")
+    parser.add_argument("--fps", type=float, default=FPS, help="rate of folders of images (default 30)")
+    parser.add_argument(
+        "--no-images", action="store_true", help="leave the images of videos and folders out of the labels' bags"
+    )
+    parser.add_argument("--engine", default="local", choices=("local", "ray"), help="default %(default)s")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes of the local engine (default: one for each core, on a GPU one)"
+    )
+    parser.add_argument("--gpus", type=float, default=0.0, help="share of a GPU that Ray reserves for a recording (default 0)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Label every recording that has no labels yet; exit status 1 when some failed."""
+    if not arguments.fps > 0:
+        raise ValueError(f"--fps: expected a rate above 0, got {arguments.fps:g}")
+    if arguments.workers < 0:
+        raise ValueError(f"--workers: expected a number above 0, got {arguments.workers}")
+    reading = Reading(tuple(arguments.topics), arguments.fps, _overrides(arguments))
+    config = replace(Config(), reading.overrides)
+    sources = find(arguments.input)
+    out = arguments.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    header = {"teacher": _teacher(config), "reading": reading.as_json(), "images": not arguments.no_images}
+    with Manifest(out, header) as manifest:
+        shutil.rmtree(out / PARTIAL, ignore_errors=True)  # of a run that was killed
+        try:
+            entries = _label(manifest, sources, reading, config, arguments)
+        finally:
+            shutil.rmtree(out / PARTIAL, ignore_errors=True)
+    return _report(out, entries)
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, Leaf]:
+    """Return the settings that are not a recording's own; files by absolute paths, for workers elsewhere."""
+    overrides: dict[str, Leaf] = dict(assignment(item) for item in arguments.set)
+    overrides["network.name"] = arguments.network
+    if arguments.checkpoint:
+        overrides["network.checkpoint"] = str(Path(arguments.checkpoint).resolve())
+    if arguments.calibration:
+        overrides["camera.calibration"] = str(Path(arguments.calibration).resolve())
+    return overrides
+
+
+def _teacher(config: Config) -> dict[str, Any]:
+    """Return what tells one teacher's labels from another's; ConfigError for a checkpoint that is not there."""
+    path = Path(config.network.checkpoint) if config.network.checkpoint else share_directory() / "weights/MANIFEST.json"
+    if not path.is_file():
+        raise ConfigError(f"--checkpoint: expected a file, got nothing at {path}")
+    return {"network": config.network.name, "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _label(
+    manifest: Manifest, sources: list[Path], reading: Reading, config: Config, arguments: argparse.Namespace
+) -> list[Entry]:
+    """Label what is not done, and return how every recording went, in this run or before."""
+    missing = [source for source in sources if not manifest.is_done(source)]
+    workers = min(_workers(arguments.workers, config), max(len(missing), 1))
+    on_ray = arguments.engine == "ray"
+    threads = config.runtime.threads or (1 if on_ray else max(_cores() // workers, 1))
+    placed = Reading(reading.topics, reading.fps, {**reading.overrides, "runtime.threads": threads})
+    names = manifest.names(missing)
+    tasks = [Task(source, names[source], manifest.folder, placed, not arguments.no_images) for source in missing]
+    events = engines.on_ray(tasks, threads, arguments.gpus) if on_ray else engines.on_this_machine(tasks, workers)
+    failed = frames = 0
+    with tqdm(total=len(sources), initial=len(sources) - len(tasks), desc="label", unit="recording", disable=None) as bar:
+        for event in events:
+            if isinstance(event, Progress):
+                frames += event.frames
+            else:
+                manifest.add(event)
+                failed += event.status == FAILED
+                bar.update()
+            elapsed = max(bar.format_dict["elapsed"], 1e-3)
+            bar.set_postfix(frames=frames, fps=f"{frames / elapsed:.0f}", failed=failed)
+    return [_checked(manifest.entries[str(source)], source) for source in sources]
+
+
+def _checked(entry: Entry, source: Path) -> Entry:
+    """Return the entry, as a failure where the recording is no longer the one that was labelled."""
+    if entry.status == FAILED or not source.exists() or size_of(source) == entry.bytes:
+        return entry
+    reason = f"changed since it was labelled: {entry.bytes} bytes then, {size_of(source)} now; remove its labels to label it anew"
+    return dataclasses.replace(entry, status=FAILED, reason=reason)
+
+
+def _workers(asked: int, config: Config) -> int:
+    if asked:
+        return asked
+    on_gpu = config.runtime.device != "cpu" and torch.cuda.is_available()
+    return 1 if on_gpu else _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _report(out: Path, entries: list[Entry]) -> int:
+    """Print what there is and what failed, and return the exit status."""
+    failed = [entry for entry in entries if entry.status == FAILED]
+    frames = sum(entry.frames for entry in entries if entry not in failed)
+    print(f"{out}: labels of {len(entries) - len(failed)} of {len(entries)} recordings, {frames} frames")
+    for entry in entries:
+        if entry.loss and entry not in failed:
+            print(f"incomplete: {entry.source}: {entry.loss}")
+    for entry in failed:
+        print(f"failed: {entry.source}: {entry.reason}", file=sys.stderr)
+    return 1 if failed else 0
