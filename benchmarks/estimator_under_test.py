@@ -31,6 +31,7 @@ class ConstantNetwork(nn.Module):
     skeleton = "smpl22"
     views = 1
     attention_window = 16
+    lookahead = 0
 
     def __init__(self, inference_s: float, stamps_ns: list[int] | None) -> None:
         """`stamps_ns` takes the stamps of all frames that enter the window."""

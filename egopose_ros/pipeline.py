@@ -24,7 +24,7 @@ from egopose_ros.config import Config, RuntimeConfig, WindowConfig
 from egopose_ros.features.backbones import fold_batch_norms
 from egopose_ros.geometry import rigid
 from egopose_ros.networks.interface import NetworkInput
-from egopose_ros.networks.table import build
+from egopose_ros.networks.table import build, most_views
 from egopose_ros.structs import BodyPose, Frame
 from egopose_ros.window.gravity import filter_up
 
@@ -46,6 +46,8 @@ class StreamState:
     last_stamp_ns: int | None = None
     frames: int = 0
     """encoded since the window was last empty, counted no further than its size"""
+    awaited: tuple[tuple[int, np.ndarray | None], ...] = ()
+    """stamp and head pose of the newest encoded frame and of those before it whose poses still wait for it"""
 
 
 class Pipeline:
@@ -72,6 +74,8 @@ class Pipeline:
         self.precision = str(next(network.encoder.parameters()).dtype).removeprefix("torch.")
         self.window: int = network.attention_window
         """frames after which the temporal window is full"""
+        self.lookahead: int = network.lookahead
+        """frames that a pose waits for"""
         self.warnings = warnings
         """what the user should be told once"""
         self._network = network
@@ -134,21 +138,29 @@ class Pipeline:
 
     @torch.inference_mode()
     def step(self, state: StreamState, frame: Frame) -> tuple[StreamState, BodyPose]:
-        """Encode the pending frames and this one together; return the pose at its stamp."""
+        """Encode the pending frames and this one together; return the pose at its stamp.
+
+        With a lookahead of N, the pose at the stamp of the frame N before; of the window's first while it is shorter.
+        """
         state = self.observe(state, frame)
         network_state, prediction = self._network.step(state.network, self._input(state))
         frames = min(state.frames + len(state.pending), self.window)
-        state = dataclasses.replace(state, network=network_state, pending=(), up_head=(), frames=frames)
+        encoded = tuple((item.stamp_ns, item.T_world_head) for item in state.pending)
+        awaited = (*state.awaited, *encoded)[-self.lookahead - 1 :]
+        state = dataclasses.replace(
+            state, network=network_state, pending=(), up_head=(), frames=frames, awaited=awaited
+        )
+        stamp_ns, T_world_head = awaited[0]
         joints, rotations, covariance, confidence = (
             None if value is None else value[0, -1].cpu().numpy()
             for value in (prediction.joints, prediction.rotations, prediction.covariance, prediction.confidence)
         )
         R = self._R_camera_reference.astype(np.float32)
         T_world_camera = None
-        if frame.T_world_head is not None:
-            T_world_camera = frame.T_world_head @ self.rig.cameras[0].T_head_camera
+        if T_world_head is not None:
+            T_world_camera = T_world_head @ self.rig.cameras[0].T_head_camera
         return state, BodyPose(
-            stamp_ns=frame.stamp_ns,
+            stamp_ns=stamp_ns,
             skeleton=self.skeleton,
             joints_camera=joints @ R.T,
             rotations_camera=None if rotations is None else R @ rotations,
@@ -228,7 +240,7 @@ def place(network: nn.Module, runtime: RuntimeConfig) -> tuple[torch.device, tup
     """Make a network in evaluation mode ready to run, in place; return its device and what the user should know."""
     device, warnings = _select_device(runtime)
     network.requires_grad_(False)
-    fold_batch_norms(network.encoder.backbone)
+    fold_batch_norms(network.encoder)
     # Only the encoder leaves fp32: it is nearly all of the cost, and geometry wants the precision.
     network.to(device).encoder.to(_select_dtype(runtime, device), memory_format=torch.channels_last)
     if runtime.threads and device.type == "cpu":
@@ -305,14 +317,18 @@ def _load_network(config: Config, cameras: int) -> tuple[nn.Module, str, tuple[s
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = build(name, {"views": cameras}).eval()
-        return network, "", (f"{name} runs with random weights: its poses mean nothing",)
+            network = build(name, {"views": min(cameras, most_views(name))}).eval()
+        untrained = f"{name} runs with random weights: its poses mean nothing"
+        return network, "", (untrained, *_unused(name, network, cameras))
     network, _ = checkpoint.load(path, expected=name)
     if network.views > cameras:
         raise ValueError(f"checkpoint {path}: expected a rig of {network.views} cameras, got {cameras}")
+    return network, str(path), _unused(str(path), network, cameras)
+
+
+def _unused(name: str, network: nn.Module, cameras: int) -> tuple[str, ...]:
     unused = cameras - network.views
-    warning = f"{path} takes {network.views} view(s): the rig's other {unused} are not used"
-    return network, str(path), (warning,) if unused else ()
+    return (f"{name} takes {network.views} view(s): the rig's other {unused} are not used",) if unused else ()
 
 
 def _outline(camera: RigCamera) -> np.ndarray:

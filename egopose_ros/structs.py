@@ -53,7 +53,7 @@ class TrackingState(enum.IntEnum):
 
 @dataclass(frozen=True)
 class BodyPose:
-    """The pose of the wearer at the stamp of the newest image."""
+    """The pose of the wearer at the stamp of an image: the newest, but for networks that look ahead."""
 
     stamp_ns: int
     skeleton: str

@@ -18,19 +18,29 @@ from scipy.spatial.transform import Rotation
 
 RATE_NS = 33_333_333
 WINDOW = 4
+AG_EGOPOSE = {
+    "spatial_backbone": "mobilenetv4_s", "temporal_backbone": "shared", "window": WINDOW, "local_window": 2,
+    "local_blocks": 1, "global_blocks": 1, "temporal_width": 32, "temporal_heads": 2, "width": 32, "heads": 2, "layers": 1,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Checkpoints for one and two views whose outputs depend on everything."""
+    """Checkpoints whose outputs depend on everything."""
     folder = tmp_path_factory.mktemp("weights")
-    for views in (1, 2):
-        torch.manual_seed(views)
-        network = build("egoposeformer_v2", dict(width=32, heads=2, layers=1, window=WINDOW, views=views))
+    former = dict(width=32, heads=2, layers=1, window=WINDOW)
+    for file, name, settings in (
+        ("1", "egoposeformer_v2", {**former, "views": 1}),
+        ("2", "egoposeformer_v2", {**former, "views": 2}),
+        ("ag_egopose", "ag_egopose", AG_EGOPOSE),
+        ("ahead", "ag_egopose", {**AG_EGOPOSE, "lookahead": 2}),
+    ):
+        torch.manual_seed(1)
+        network = build(name, settings)
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
-        checkpoint.save(folder / f"{views}.safetensors", network, {})
+        checkpoint.save(folder / f"{file}.safetensors", network, {})
     return folder
 
 
@@ -41,6 +51,14 @@ def load(weights):
         return pipeline.load(replace(Config(), {**overrides, **settings}), rig)
 
     return load
+
+
+@pytest.fixture(params=["egoposeformer_v2", "ag_egopose"])
+def load_any(request, load, weights):
+    """Load either network, one camera."""
+    file = "1" if request.param == "egoposeformer_v2" else request.param
+    chosen = {"network.name": request.param, "network.checkpoint": str(weights / f"{file}.safetensors")}
+    return lambda rig, **settings: load(rig, **chosen, **settings)
 
 
 def canonical_rig(views=1, **changes):
@@ -87,8 +105,8 @@ def assert_same(one, other, tolerance=1e-5):
             assert left == right, field.name
 
 
-def test_pending_frames_are_encoded_with_the_next_and_change_nothing(load):
-    loaded, clip = load(canonical_rig()), frames(7)
+def test_pending_frames_are_encoded_with_the_next_and_change_nothing(load_any):
+    loaded, clip = load_any(canonical_rig()), frames(7)
     _, poses = play(loaded, clip)
     state, _ = play(loaded, clip[:2])
     for frame in clip[2:6]:
@@ -97,8 +115,8 @@ def test_pending_frames_are_encoded_with_the_next_and_change_nothing(load):
     assert_same(pose, poses[6])
 
 
-def test_no_more_than_max_pending_frames_wait(load):
-    loaded, clip = load(canonical_rig(), **{"window.max_pending": 2}), frames(6)
+def test_no_more_than_max_pending_frames_wait(load_any):
+    loaded, clip = load_any(canonical_rig(), **{"window.max_pending": 2}), frames(6)
     state = loaded.init_state()
     for frame in clip[:5]:
         state = loaded.observe(state, frame)
@@ -109,8 +127,8 @@ def test_no_more_than_max_pending_frames_wait(load):
 
 @pytest.mark.parametrize("jump_ns", [600_000_000, -50_000_000, -3_600_000_000_000, -RATE_NS])
 @pytest.mark.parametrize("pending", [False, True])
-def test_a_gap_or_a_stamp_that_does_not_advance_empties_the_window(load, jump_ns, pending):
-    loaded, before, after = load(canonical_rig()), frames(6), frames(6, seed=1)
+def test_a_gap_or_a_stamp_that_does_not_advance_empties_the_window(load_any, jump_ns, pending):
+    loaded, before, after = load_any(canonical_rig()), frames(6), frames(6, seed=1)
     shift = before[-1].stamp_ns + RATE_NS + jump_ns - after[0].stamp_ns
     after = [dataclasses.replace(frame, stamp_ns=frame.stamp_ns + shift) for frame in after]
     state, poses = play(loaded, before[:-1])
@@ -121,6 +139,37 @@ def test_a_gap_or_a_stamp_that_does_not_advance_empties_the_window(load, jump_ns
     _, fresh = play(loaded, after)
     for one, other in zip(continued, fresh):
         assert_same(one, other)
+
+
+def test_a_network_that_looks_ahead_answers_for_earlier_frames(load, weights):
+    chosen = {"network.name": "ag_egopose", "network.checkpoint": str(weights / "ahead.safetensors")}
+    loaded, clip = load(canonical_rig(), **chosen), frames(6, head=True)
+    state, poses = play(loaded, clip)
+    answered = [clip[index] for index in (0, 0, 0, 1, 2, 3)]
+    assert [pose.stamp_ns for pose in poses] == [frame.stamp_ns for frame in answered]
+    T_head_camera = loaded.rig.cameras[0].T_head_camera
+    for pose, frame in zip(poses, answered):
+        np.testing.assert_array_equal(pose.T_world_camera, frame.T_world_head @ T_head_camera)
+    # Also when they come together, and never across a gap.
+    late = dataclasses.replace(frames(1)[0], stamp_ns=clip[-1].stamp_ns + 10**9)
+    assert loaded.step(state, late)[1].stamp_ns == late.stamp_ns
+    state, _ = play(loaded, clip[:2])
+    for frame in clip[2:5]:
+        state = loaded.observe(state, frame)
+    assert_same(loaded.step(state, clip[5])[1], poses[5])
+
+
+def test_the_pipeline_changes_nothing_of_what_a_network_says(load_any):
+    """Folded batch norms and steps against the network itself on a whole clip."""
+    loaded, clip = load_any(canonical_rig()), frames(6)
+    network, _ = checkpoint.load(loaded.checkpoint)
+    state = loaded.init_state()
+    for frame in clip:
+        state = dataclasses.replace(state, pending=(*state.pending, frame), up_head=(*state.up_head, None))
+    with torch.no_grad():
+        said = network(loaded._input(state)).joints[0].numpy()
+    _, poses = play(loaded, clip)
+    np.testing.assert_allclose(np.stack([pose.joints_camera for pose in poses]), said, atol=1e-4)
 
 
 def test_a_turned_camera_gives_the_same_pose_in_its_own_frame(load):
@@ -219,6 +268,8 @@ def test_devices_and_weights_that_are_not_there_are_named(load, tmp_path, monkey
         load(rig, **{"network.checkpoint": ""})
     untrained = load(rig, **{"network.checkpoint": "", "network.allow_untrained": True})
     assert not untrained.weights_trained and "random weights" in untrained.warnings[0]
+    settings = {"network.name": "ag_egopose", "network.checkpoint": "", "network.allow_untrained": True}
+    assert "ag_egopose takes 1 view(s): the rig's other 1 are not used" in load(canonical_rig(2), **settings).warnings
 
 
 def test_half_precision_stays_close(load):

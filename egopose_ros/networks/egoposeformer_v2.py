@@ -43,13 +43,9 @@ from egopose_ros.features.backbones import ImageEncoder
 from egopose_ros.geometry.kinematics import rotation_to_6d
 from egopose_ros.networks import student_t
 from egopose_ros.networks.body import JOINTS, BodyHead, UncertaintyHead, mlp
-from egopose_ros.networks.interface import NetworkInput, Prediction
+from egopose_ros.networks.interface import CONFIDENCE_RADIUS, NetworkInput, Prediction
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.window.attention import KeyValueCache, TemporalAttention, Timeline, timeline
-
-CONFIDENCE_RADIUS = 0.1
-"""[m], of Prediction.confidence"""
-
 
 @dataclass(frozen=True)
 class EgoPoseFormerV2Config:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
+
+CONFIDENCE_RADIUS = 0.1
+"""[m], of Prediction.confidence"""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class NetworkInput:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says about every frame of its input."""
+    """What a network says after every frame of its input."""
 
     joints: Tensor
     """(B, T, J, 3) [m], reference frame"""
@@ -50,6 +53,12 @@ class Network(Protocol):
     views: int
     window: int
     """frames that a pose can depend on, its own included"""
+    attention_window: int
+    """frames after which the temporal window is full"""
+    lookahead: int
+    """frames that a pose waits for: what `step` says after a frame is of the one so many before it, or of the first"""
+    encoder: nn.Module
+    """all that is done to images alone, which is nearly all of the cost"""
 
     def init_state(self, batch: int = 1) -> Any: ...
 

@@ -44,6 +44,8 @@ class Inference:
         self._state: Any = None
         self._window: WindowConfig | None = None
         self._epoch: int | None = None
+        self._awaited: list[Capture] = []  # those whose poses may still come: one, but for networks that look ahead
+        self._published_ns: int | None = None
         self._dropped = 0
         self._frames_since_drop: int | None = None
         self.newest: BodyPose | None = None
@@ -73,11 +75,15 @@ class Inference:
         self._prepare(frames[-1][0].epoch)
         for _, frame in frames[:-1]:
             self._state = self._pipeline.observe(self._state, frame)
-        capture, frame = frames[-1]
-        self._state, pose = self._pipeline.step(self._state, frame)
+        self._state, pose = self._pipeline.step(self._state, frames[-1][1])
         if not np.isfinite(pose.joints_camera).all():
             raise FloatingPointError("expected finite joints of the network, got NaN or infinity")
-        self._publish(capture, pose, len(frames))
+        self._awaited += [capture for capture, _ in frames]
+        while self._awaited[0].stamp_ns != pose.stamp_ns:
+            del self._awaited[0]
+        if pose.stamp_ns != self._published_ns:  # a network that looks ahead stays with the first frame at first
+            self._publish(self._awaited[0], pose, len(frames))
+            self._published_ns = pose.stamp_ns
 
     def _prepare(self, epoch: int) -> None:
         """Begin a window where the pipeline, the epoch or an error calls for it."""
@@ -85,6 +91,7 @@ class Inference:
             self._pipeline, self._state, self._window = self._next, None, None
         if self._state is None or epoch != self._epoch:
             self._state, self._epoch = self._pipeline.init_state(), epoch
+            self._awaited, self._published_ns = [], None
         window = self._config().window
         if window != self._window:
             self._pipeline.configure(window)

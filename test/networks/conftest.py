@@ -6,8 +6,15 @@ import torch
 from egopose_ros.networks.interface import NetworkInput
 from egopose_ros.networks.table import build
 
-SMALL = {"egoposeformer_v2": {"width": 32, "heads": 2, "layers": 1, "window": 4}}
-"""settings small enough for long streams"""
+SMALL = {
+    "egoposeformer_v2": {"width": 32, "heads": 2, "layers": 1, "window": 4, "head_pose_dropout": 0.0},
+    "ag_egopose": {
+        "spatial_backbone": "mobilenetv4_s", "temporal_backbone": "shared", "window": 5, "local_window": 2,
+        "local_blocks": 1, "global_blocks": 1, "temporal_width": 32, "temporal_heads": 2, "width": 32, "heads": 2,
+        "layers": 1, "dropout": 0.0, "path_dropout": 0.0,
+    },
+}  # fmt: skip
+"""settings small enough for long streams, and without what is random in training"""
 FRAMES = 11
 SIDE = 64
 
