@@ -6,7 +6,8 @@ The clock is that of the recording, so a frame waits for its head pose as it wou
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any, Iterator
 
 import numpy as np
@@ -22,6 +23,8 @@ from egopose_ros.ros.transform_tree import TransformTree
 from egopose_ros.structs import Frame
 from egopose_ros.window.ring import Lookup, Matcher
 
+AHEAD = 4
+"""Frames whose images are decoded while the one before them is inferred."""
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 _REASONS = {
@@ -121,16 +124,42 @@ class BagFrames:
         return result
 
     def __iter__(self) -> Iterator[BagFrame]:
-        """Yield every frame in order; images that the live node would refuse are counted in `rejected`."""
+        """Yield every frame in order; images that the live node would refuse are counted in `rejected`.
+
+        A thread, which ends with the iteration, decodes some frames ahead.
+        """
+        if not self._decode:
+            yield from self._frames()
+            return
+        ahead: deque[tuple[BagFrame, Future[tuple[np.ndarray, ...]]]] = deque()
+        with ThreadPoolExecutor(1, "decode") as decoder:
+            for item in self._frames():
+                ahead.append((item, decoder.submit(_decoded, item.messages)))
+                if len(ahead) > AHEAD:
+                    yield from self._with_images(*ahead.popleft())
+            while ahead:
+                yield from self._with_images(*ahead.popleft())
+
+    def _with_images(self, item: BagFrame, decoding: Future[tuple[np.ndarray, ...]]) -> Iterator[BagFrame]:
+        """Yield the frame with its images; nothing for a capture whose images cannot be decoded."""
+        try:
+            pixels = decoding.result()
+        except ImageError as error:
+            self.rejected[error.reason.value] += 1
+            return
+        yield replace(item, frame=replace(item.frame, images=pixels))
+
+    def _frames(self) -> Iterator[BagFrame]:
+        """Yield every frame in order, without its images."""
         self._start()
         topics = [*self.topics, *self._tf, *filter(None, (self.head_topic, self._imu_topic))]
         for recorded in self.bag.messages(topics):
             now_s = recorded.stamp_ns / 1e9
             self._take(recorded, now_s)
             while self._waiting and self._ready(self._waiting[0], now_s):
-                yield from self._frame(self._waiting.popleft())
+                yield self._frame(*self._waiting.popleft())
         while self._waiting:
-            yield from self._frame(self._waiting.popleft())
+            yield self._frame(*self._waiting.popleft())
 
     def _take(self, recorded: Recorded, now_s: float) -> None:
         topic, message = recorded.topic, recorded.message
@@ -197,14 +226,7 @@ class BagFrames:
             return self.tree.lookup(self.global_frame, settings.head_frame, stamp_ns, max_gap_ns)
         return self.head.at(stamp_ns, max_gap_ns)
 
-    def _frame(self, waiting: tuple[int, tuple[Any, ...], float, int]) -> Iterator[BagFrame]:
-        """Decode; nothing for a capture whose image cannot be."""
-        stamp_ns, messages, recorded_s, epoch = waiting
-        try:
-            pixels = tuple(images.decode(message) for message in messages) if self._decode else ()
-        except ImageError as error:
-            self.rejected[error.reason.value] += 1
-            return
+    def _frame(self, stamp_ns: int, messages: tuple[Any, ...], recorded_s: float, epoch: int) -> BagFrame:
         T_world_head = None
         if self._config.head_pose.source != "none":
             T, lookup = self._head_at(stamp_ns)
@@ -213,7 +235,11 @@ class BagFrames:
                 self.rejected["head_pose." + lookup.name.lower()] += 1
         sample = self._imu.at(stamp_ns, round(self._config.imu.max_age_s * 1e9)) if self._imu_topic else None
         frame_id = self._config.camera.frame_id or messages[0].header.frame_id or "camera"
-        yield BagFrame(Frame(stamp_ns, pixels, T_world_head, sample), frame_id, epoch, messages, recorded_s)
+        return BagFrame(Frame(stamp_ns, (), T_world_head, sample), frame_id, epoch, messages, recorded_s)
+
+
+def _decoded(messages: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+    return tuple(images.decode(message) for message in messages)
 
 
 def _resolved(bag: BagReader, topic: str) -> str:
