@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import chain
 from pathlib import Path
 
 from egopose_ros.config import replace
@@ -10,6 +11,7 @@ from egopose_ros.flags import assignment
 from egopose_ros.resources import cache_directory
 from egopose_ros.training import cache
 from egopose_ros.training.config import TrainConfig, load
+from egopose_ros.training.labelled import LabelledClip
 from egopose_ros.training.loop import STAGES, Trainer
 
 TINY = {
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name of the config>)")
     parser.add_argument("--cache", type=Path, help="folder of rendered clips (default: in the user's cache)")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="overrides")
-    parser.add_argument("--render-workers", type=int, default=2, help="processes that render (default 2)")
+    parser.add_argument("--render-workers", type=int, default=2, help="processes that render, and cut labelled recordings (default 2)")
     parser.add_argument("--render-only", action="store_true", help="fill the cache and stop")
     parser.add_argument("--resume", action="store_true", help="continue the run in the output folder")
     parser.add_argument("--tiny", action="store_true", help="every stage in two minutes, to see that it works")
@@ -50,10 +52,22 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for split, data, clips in parts:
         cache.render_missing(root, split, data, clips, arguments.render_workers)
+    labelled = _labelled(config, root, arguments.render_workers)
     if arguments.render_only:
         return 0
-    trainer = Trainer(config, model, output, *(cache.load(root, *part) for part in parts))
+    trainer = Trainer(config, model, output, *(cache.load(root, *part) for part in parts), labelled)
     if arguments.resume:
         trainer.resume()
     print(f"weights: {trainer.run()}")
     return 0
+
+
+def _labelled(config: TrainConfig, root: Path, workers: int) -> list[LabelledClip]:
+    """Return the clips of the folders of labels, cutting what is not cached."""
+    if not config.distill.labels:
+        return []
+    from egopose_ros.labelling import clips  # labels are bags, which training on the world alone does not need
+
+    folders = [Path(folder) for folder in config.distill.labels]
+    files = [clips.build(folder, root, config.distill.clip_frames, config.data.views, workers) for folder in folders]
+    return [cache.read(file, LabelledClip) for file in chain(*files)]

@@ -93,10 +93,14 @@ def read_poses(bag: BagReader, topic: str) -> Iterator[tuple[BodyPose, PoseStatu
     for recorded in bag.messages([topic]):
         message = recorded.message
         pose = pose_from_message(message)
-        status = PoseStatus(
-            message.tracking_state, message.frames_dropped, message.age, message.network, message.weights_trained
-        )
-        yield _placed(pose, globals_.get(pose.stamp_ns)), status
+        yield _placed(pose, globals_.get(pose.stamp_ns)), status_of(message)
+
+
+def status_of(message: Any) -> PoseStatus:
+    """Return what a recorded message tells beside the pose."""
+    return PoseStatus(
+        message.tracking_state, message.frames_dropped, message.age, message.network, message.weights_trained
+    )
 
 
 def _placed(pose: BodyPose, joints_world: np.ndarray | None) -> BodyPose:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,6 +37,16 @@ class Sample:
     T_world_reference: np.ndarray
     gravity_reference: np.ndarray
     """(T, 3) float64, unit vector downwards, with the error of a sensor"""
+
+
+@dataclass(frozen=True)
+class LabelledSample(Sample):
+    """A clip with a teacher's labels in place of truth."""
+
+    trusted: np.ndarray
+    """(T, J) bool, joints that pass the gate"""
+    covariance: np.ndarray
+    """(T, J, 3, 3) float32 [m^2]; NaN where unknown"""
 
 
 def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> Sample:
@@ -74,6 +85,7 @@ def mirror(sample: Sample) -> Sample:
         T_reference_camera=flip @ rigid.invert(T_old_new) @ sample.T_reference_camera[::-1] @ flip,
         T_world_reference=world @ sample.T_world_reference @ T_old_new @ flip,
         gravity_reference=sample.gravity_reference @ R.T @ _MIRROR_CAMERA,
+        **_teacher(sample, _MIRROR_CAMERA @ R, _SWAP),
     )
 
 
@@ -98,7 +110,16 @@ def roll(sample: Sample, angles: np.ndarray) -> Sample:
         T_reference_camera=homogeneous[0] @ sample.T_reference_camera @ rigid.invert(homogeneous),
         T_world_reference=sample.T_world_reference @ rigid.invert(homogeneous[0]),
         gravity_reference=sample.gravity_reference @ R.T,
+        **_teacher(sample, R, range(SMPL22.size)),
     )
+
+
+def _teacher(sample: Sample, R_new_old: np.ndarray, order: Sequence[int]) -> dict[str, np.ndarray]:
+    """Return a teacher's gate and covariance in new axes, with the joints in a new order; nothing for a true sample."""
+    if not isinstance(sample, LabelledSample):
+        return {}
+    covariance = R_new_old @ sample.covariance[:, order] @ R_new_old.T
+    return {"trusted": sample.trusted[:, order], "covariance": covariance.astype(np.float32)}
 
 
 def _about_axis(angle: float) -> np.ndarray:

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -68,6 +69,9 @@ class CachedClip:
         return image if len(image) == side else cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
+T = TypeVar("T", bound=CachedClip)
+
+
 def compress(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return `jpeg` and `ends` of images (T, V, H, W, 3) uint8 RGB."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
@@ -84,13 +88,13 @@ def write(path: Path, clip: CachedClip) -> None:
     part.rename(path)
 
 
-def read(path: Path) -> CachedClip:
+def read(path: Path, kind: type[T] = CachedClip) -> T:
     """Read a clip; ValueError names a file that is damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return CachedClip(**{name: arrays[name] for name in arrays.files})
+            return kind(**{name: arrays[name] for name in arrays.files})
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"cached clip {path}: expected a complete file, delete it to render anew: {error}") from None
+        raise ValueError(f"cached clip {path}: expected a complete file, delete it to make it anew: {error}") from None
 
 
 def render(seed: int, data: DataConfig, split: str) -> CachedClip:

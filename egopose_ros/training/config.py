@@ -78,6 +78,26 @@ class LossConfig:
     rotation: float = option(0.5, "Squared error of the rotation matrices' entries.", minimum=0.0)
     heatmap: float = option(0.3, "Cross-entropy of where joints are in the image.", minimum=0.0)
     attention: float = option(0.3, "Cross-entropy of where a decoder's heads look, fading out.", minimum=0.0)
+    teacher: float = option(1.0, "lambda_1, of a teacher's poses against true ones.", minimum=0.0)
+    uncertainty: float = option(0.2, "lambda_2, of the distance from a teacher's uncertainty.", minimum=0.0)
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """What a student learns from a teacher's labels beside true data. The teacher saw the images as they are."""
+
+    labels: tuple[str, ...] = option((), "Folders of labels, made by `egopose label`. None: true data alone.")
+    share: float = option(0.5, "Share of each batch that has a teacher's labels.", minimum=0.0, maximum=1.0)
+    min_confidence: float = option(
+        0.5, "A joint's pose is taught where the teacher's confidence reaches this.", minimum=0.0, maximum=1.0
+    )
+    min_trusted: float = option(
+        0.5, "A clip is used where this share of its joints passes.", minimum=0.0, maximum=1.0
+    )
+    clip_frames: int = option(48, "Frames of the clips that recordings are cut into.", minimum=1, maximum=10000)
+    augment: AugmentConfig = AugmentConfig(
+        roll_deg=20.0, mono=0.4, colour=0.4, noise=12.0, blur=0.4, cutout=0.7, lens_circle=0.4, gravity_deg=3.0
+    )
 
 
 @dataclass(frozen=True)
@@ -93,6 +113,7 @@ class TrainConfig:
     stills: DataConfig = DataConfig(seed=100_000, clips=0, validation_clips=0, clip_frames=4, rates_hz=("2",))
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
+    distill: DistillConfig = DistillConfig()
     small: StageConfig = StageConfig(side=128, batch=64)
     frames: StageConfig = StageConfig(learning_rate=5e-4, mse_start=0.5)
     decoders: StageConfig = StageConfig(steps=0, train_backbone=False, passes=8)

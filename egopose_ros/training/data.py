@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.networks import student_t
 from egopose_ros.networks.interface import NetworkInput
-from egopose_ros.training.augment import Sample, augment
+from egopose_ros.training.augment import LabelledSample, Sample, augment
 from egopose_ros.training.cache import CachedClip
 from egopose_ros.training.config import AugmentConfig
 
@@ -22,8 +23,26 @@ _DOWN_WORLD = np.array([0.0, 0.0, -1.0])
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """What a teacher says of those clips of a batch that it labelled, N of B."""
+
+    taught: Tensor
+    """(B,) bool: their joints and rotations are the teacher's"""
+    trusted: Tensor
+    """(N, T, J) bool: joints whose pose is taught"""
+    cholesky: Tensor
+    """(N, T, J, 3, 3) float32 [m], of the Student-t's scale matrix; the identity where unknown"""
+    doubted: Tensor
+    """(N, T, J) bool: where it is known"""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Teacher:
+        """Return it on a device."""
+        return Teacher(**{name: value.to(device, non_blocking=non_blocking) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Input and truth of B clips of T frames."""
+    """Input and truth of B clips of T frames; some clips may have a teacher's labels in place of truth."""
 
     input: NetworkInput
     joints: Tensor
@@ -34,12 +53,13 @@ class Batch:
     """(B, T, V, J, 2) float32"""
     visible: Tensor
     """(B, T, V, J) uint8"""
+    teacher: Teacher | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
         moved = {name: value.to(device, non_blocking=True) for name, value in vars(self.input).items()}
-        rest = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if name != "input"}
-        return Batch(NetworkInput(**moved), **rest)
+        rest = {name: value for name, value in vars(self).items() if name != "input" and value is not None}
+        return Batch(NetworkInput(**moved), **{k: value.to(device, non_blocking=True) for k, value in rest.items()})
 
 
 class ClipDataset(Dataset):
@@ -64,10 +84,14 @@ class ClipDataset(Dataset):
         """Return sample `number` of an endless series: every epoch is another permutation of all windows."""
         epoch, position = divmod(number, len(self.windows))
         clip, start = self.windows[_permutation(len(self.windows), self.seed + epoch)[position]]
-        sample = decode(self.clips[clip], int(start), self.frames, self.side)
+        sample = self.decode(int(clip), int(start))
         if self.augmentation is None:
             return sample
         return augment(sample, self.augmentation, np.random.default_rng((self.seed, number)))
+
+    def decode(self, clip: int, start: int) -> Sample:
+        """Return a window of a clip as it is."""
+        return decode(self.clips[clip], start, self.frames, self.side)
 
 
 @lru_cache(maxsize=2)
@@ -99,22 +123,40 @@ def collate(samples: list[Sample]) -> Batch:
     def stack(name: str, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(np.stack([getattr(sample, name) for sample in samples])).to(dtype)
 
-    stamps = stack("stamps_ns", torch.int64)
-    known = torch.ones_like(stamps, dtype=torch.bool)
+    # Footage has no head pose: its transforms are NaN.
+    poses = stack("T_world_reference", torch.float64)
+    known = torch.isfinite(poses).all(-1).all(-1)
     return Batch(
         input=NetworkInput(
             images=stack("images", torch.uint8).movedim(-1, -3),
             T_reference_camera=stack("T_reference_camera", torch.float32),
-            stamps_ns=stamps,
-            T_world_reference=stack("T_world_reference", torch.float64),
+            stamps_ns=stack("stamps_ns", torch.int64),
+            T_world_reference=torch.where(known[..., None, None], poses, torch.eye(4, dtype=torch.float64)),
             head_pose_valid=known,
-            gravity_reference=stack("gravity_reference", torch.float32),
+            gravity_reference=torch.where(known[..., None], stack("gravity_reference", torch.float32), 0.0),
             gravity_valid=known,
         ),
         joints=stack("joints", torch.float32),
         rotations=stack("rotations", torch.float32),
         joints_px=stack("joints_px", torch.float32),
         visible=stack("visible", torch.uint8),
+        teacher=_teacher(samples),
+    )
+
+
+def _teacher(samples: list[Sample]) -> Teacher | None:
+    """Return what a teacher says of some samples, None where it labelled none."""
+    labelled = [sample for sample in samples if isinstance(sample, LabelledSample)]
+    if not labelled:
+        return None
+    covariance = np.stack([sample.covariance for sample in labelled]).astype(np.float64)
+    known = np.isfinite(covariance).all((-1, -2))
+    scale = np.where(known[..., None, None], covariance * ((student_t.NU - 2.0) / student_t.NU), np.eye(3))
+    return Teacher(
+        torch.tensor([isinstance(sample, LabelledSample) for sample in samples]),
+        torch.from_numpy(np.stack([sample.trusted for sample in labelled])),
+        torch.from_numpy(np.linalg.cholesky(scale)).float(),
+        torch.from_numpy(known),
     )
 
 

@@ -20,6 +20,7 @@ from egopose_ros.networks.table import build, settings_of
 from egopose_ros.training import cache, validation
 from egopose_ros.training.config import StageConfig, TrainConfig
 from egopose_ros.training.data import Batch, ClipDataset, collate, loader
+from egopose_ros.training.labelled import LabelledClip, LabelledDataset, MixedDataset
 from egopose_ros.training.losses import cosine
 from egopose_ros.training.memory import remembered
 from egopose_ros.training.recipe import HeatmapHead, batch_losses, encode
@@ -42,13 +43,15 @@ class Trainer:
         clips: list[cache.CachedClip],
         validation_clips: list[cache.CachedClip],
         stills: list[cache.CachedClip] | None = None,
+        labelled: list[LabelledClip] | None = None,
     ):
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
         self.folder = folder
-        self.clips, self.validation_clips, self.stills = clips, validation_clips, stills or []
+        self.clips, self.validation_clips = clips, validation_clips
+        self.stills, self.labelled = stills or [], labelled or []
         self.network = build(config.network, {"views": config.data.views, **model}).to(config.device)
         if config.backbone_weights:
             load_published(self.network.encoder.backbone, config.backbone_weights)
@@ -105,7 +108,9 @@ class Trainer:
         if not path.is_file():
             raise ValueError(f"{path}: expected the state of a run to resume, got no such file")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        mine, saved = _resume_settings(self.config, self.network), json.loads(state["settings"])
+        mine = _resume_settings(self.config, self.network)
+        # A setting that is newer than the run had its default.
+        saved = _resume_settings(TrainConfig(), self.network) | json.loads(state["settings"])
         changed = sorted(key for key in mine.keys() | saved.keys() if mine.get(key) != saved.get(key))
         if changed:
             difference = ", ".join(f"{key} {saved.get(key)} -> {mine.get(key)}" for key in changed)
@@ -181,6 +186,7 @@ class Trainer:
             "settings": {item.name: item.default for item in options(self.config)},
             "hours": round(self.seconds / 3600.0, 3),
             "frames_rendered": sum(clip.frames for clip in self.clips + self.stills),
+            "frames_labelled": sum(clip.frames for clip in self.labelled),
             "validation": numbers,
             "torch": torch.__version__,
         }
@@ -193,6 +199,9 @@ class Trainer:
         seed = self.config.seed + 1000 * self.stage
         clips = self.clips + self.stills if settings.frames == 1 else self.clips
         dataset = ClipDataset(clips, settings.frames, seed, self.config.augment, settings.side)
+        if self.labelled and settings.steps:
+            taught = LabelledDataset(self.labelled, settings.frames, seed, self.config.distill, settings.side)
+            dataset = MixedDataset(dataset, taught, settings.batch, self.config.distill.share)
         steps, workers = range(self.step, last), self.config.loader_workers
         if settings.passes > 1:
             batches = remembered(dataset, settings.batch, steps, settings.passes, workers, self._encode)

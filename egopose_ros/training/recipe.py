@@ -11,6 +11,7 @@ from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.training.config import LossConfig
 from egopose_ros.training.data import Batch
+from egopose_ros.training.distill import mixed_losses
 from egopose_ros.training.losses import Losses, heatmap_error, pose_losses
 
 LIMBS = [
@@ -48,7 +49,10 @@ def batch_losses(
     heatmaps = weights.heatmap > 0 and tokens is None
     tokens = (encode(network, batch, autocast) if tokens is None else tokens).float()
     _, proposal, refined = network.decode(network.init_state(len(tokens)), batch.input, tokens)
-    losses = pose_losses(proposal, refined, batch.joints, batch.rotations, mse_weight, weights)
+    if batch.teacher is None:
+        losses = pose_losses(proposal, refined, batch.joints, batch.rotations, mse_weight, weights)
+    else:
+        losses = mixed_losses(proposal, refined, batch, mse_weight, weights)
     total, terms = losses.total, dict(losses.terms)
     if heatmaps:
         terms["heatmap"] = heatmap_error(head(tokens), batch.joints_px, batch.visible, CANONICAL.size[0])
