@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,21 @@ import numpy as np
 from tqdm import tqdm
 
 from egopose_ros import pipeline as pipelines
+from egopose_ros.commands.evaluation_outcome import Contender, Evaluation, concluded, picture, recording_json
 from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation import results, scores
 from egopose_ros.evaluation import truth as truths
-from egopose_ros.evaluation.report_data import Picture, Report, chosen_frames
+from egopose_ros.evaluation.report_data import Picture, chosen_frames
 from egopose_ros.evaluation.runs import Agreement, Run, RunBuilder, agreement
-from egopose_ros.evaluation.scores import Comparison, Metric
+from egopose_ros.evaluation.scores import Comparison
 from egopose_ros.evaluation.truth import Truth, TruthError
 from egopose_ros.ros import bag_runs, bag_truth
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import PoseBag
 from egopose_ros.ros.bag_reader import BagError, BagReader
 from egopose_ros.skeleton import skeleton
-from egopose_ros.structs import DEGREES_OF_FREEDOM, BodyPose
-from egopose_ros.viewer.overlay import View, draw
+from egopose_ros.structs import DEGREES_OF_FREEDOM
+from egopose_ros.viewer.overlay import View
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class Subject:
     """What is to be evaluated on what."""
 
     bags: tuple[Path, ...]
-    checkpoints: tuple[str, ...]
-    """files, '' for the one that ships"""
+    contenders: tuple[Contender, ...]
     topics: tuple[str, ...]
     overrides: dict[str, Leaf]
     """of the settings that a bag gives"""
@@ -49,19 +49,6 @@ class Subject:
     predictions_topic: str
     output: Path | None
     """folder for the poses"""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What came out."""
-
-    numbers: dict[str, Any]
-    """the JSON object"""
-    metrics: list[dict[str, Metric]]
-    """of each run"""
-    report: Report
-    losses: list[str]
-    """one line for each damaged bag"""
 
 
 @dataclass
@@ -80,28 +67,24 @@ class _Bag:
 
 
 def evaluate(subject: Subject) -> Evaluation:
-    """Run every checkpoint over every bag and score the poses; ValueError or OSError for what does not fit."""
+    """Run every contender over every bag and score the poses; ValueError or OSError for what does not fit."""
     if subject.predictions and len(subject.predictions) != len(subject.bags):
         raise ValueError(f"--predictions: expected one for each of {len(subject.bags)} bags, got {len(subject.predictions)}")
     offset_s = _offset(subject.truth_offset)
     with contextlib.ExitStack() as stack:
         bags = [_open(stack, path, subject, offset_s) for path in subject.bags]
-        comparisons = [_run(subject, bags, index) for index in range(len(subject.checkpoints))]
+        checkpoints, comparisons = zip(*(_run(subject, bags, index) for index in range(len(subject.contenders))))
         live, agreements = _live(stack, subject, bags, comparisons[0])
-        parts = comparisons + ([live] if live else [])
-        merged = [scores.merge(part) for part in parts]
-        metrics = [scores.score(comparison) for comparison in merged]
-        numbers = {
-            "version": results.VERSION,
-            "protocol": subject.protocol,
-            "bags": [_bag_json(bag) for bag in bags],
-            "runs": [results.run_json(c, m, merged[0]) for c, m in zip(merged, metrics)],
-            "live": [results.agreement_json(path, a) for path, a in zip(subject.predictions, agreements)],
-            "timing": [results.timing_json(c.run) for c in merged],
-        }
-        pictures = _pictures(bags, comparisons[0])
-        losses = [f"bag {bag.reader.path}: {bag.reader.loss}" for bag in bags if bag.reader.loss]
-    return Evaluation(numbers, metrics, Report(numbers, merged, metrics, pictures, agreements), losses)
+        return concluded(
+            subject.protocol,
+            [_bag_json(bag) for bag in bags],
+            [*comparisons, *([live] if live else [])],
+            _pictures(bags, comparisons[0]),
+            checkpoints=checkpoints,
+            live=[results.agreement_json(path, a) for path, a in zip(subject.predictions, agreements)],
+            agreements=agreements,
+            losses=[f"bag {bag.reader.path}: {bag.reader.loss}" for bag in bags if bag.reader.loss],
+        )
 
 
 def _offset(text: str) -> float | None:
@@ -136,33 +119,28 @@ def _truth(reader: BagReader, config: Config, frames: BagFrames, subject: Subjec
     return bag_runs.open_truth(frames, config, name, subject.truth_frame, subject.truth_skeleton)
 
 
-def _run(subject: Subject, bags: list[_Bag], index: int) -> list[Comparison]:
-    """Return the comparison of a checkpoint on each bag."""
-    checkpoint, parts = subject.checkpoints[index], []
+def _run(subject: Subject, bags: list[_Bag], index: int) -> tuple[str, list[Comparison]]:
+    """Return the weights of a contender and its comparison on each bag."""
+    contender, parts, checkpoint = subject.contenders[index], [], ""
     for number, bag in enumerate(bags):
-        pipeline = bag_runs.load(bag.frames, _with_checkpoint(bag.config, checkpoint))
+        pipeline = bag_runs.load(bag.frames, contender.configured(bag.config))
         for warning in pipeline.warnings:
             bag.frames.notes[warning] = None
-        bag.rig = pipeline.rig
-        label = Path(pipeline.checkpoint).stem if len(subject.checkpoints) > 1 else pipeline.network_name
+        bag.rig, checkpoint = pipeline.rig, pipeline.checkpoint
         builder = RunBuilder()
         with contextlib.ExitStack() as stack:
             poses = None
             if subject.output is not None:
-                suffix = f"_{index}" if len(subject.checkpoints) > 1 else ""
+                suffix = f"_{index}" if len(subject.contenders) > 1 else ""
                 name = f"poses_{bag.reader.path.stem}{f'_{number}' if len(bags) > 1 else ''}{suffix}"
                 poses = stack.enter_context(PoseBag(subject.output / name))
-            progress = stack.enter_context(tqdm(desc=label, unit="frame", disable=None))
+            progress = stack.enter_context(tqdm(desc=contender.label, unit="frame", disable=None))
             bag_runs.run(pipeline, bag.frames, builder, poses, on_frame=progress.update)
-        run = builder.build(label, pipeline.network_name, pipeline.weights_trained, 0, DEGREES_OF_FREEDOM)
+        run = builder.build(contender.label, pipeline.network_name, pipeline.weights_trained, 0, DEGREES_OF_FREEDOM)
         bag.count = run.size
         _synchronise(bag, run)
         parts.append(_compare(run, bag, subject.protocol))
-    return parts
-
-
-def _with_checkpoint(config: Config, checkpoint: str) -> Config:
-    return replace(config, network=replace(config.network, checkpoint=checkpoint or config.network.checkpoint))
+    return checkpoint, parts
 
 
 def _synchronise(bag: _Bag, run: Run) -> None:
@@ -223,36 +201,28 @@ def _pictures(bags: list[_Bag], parts: list[Comparison]) -> list[Picture]:
         camera = bag.rig.cameras[0]
         view = View(camera.name, camera.T_head_camera, pipelines.projection(camera))
         for kind, row in rows:
-            stamp_ns = int(part.run.stamps_ns[row])
-            if stamp_ns in found:
-                pose, truth = (_pose(part, row, joints) for joints in (part.predicted, part.truth))
-                error_mm = part.frame_errors[row] * 1000.0
-                seconds = (stamp_ns - int(part.run.stamps_ns[0])) / 1e9
-                caption = f"{error_mm:.0f} mm at {seconds:.2f} s of {bag.reader.path.name}"
-                result.append(Picture(kind, caption, draw([found[stamp_ns]], [view], pose, truth)))
+            image = found.get(int(part.run.stamps_ns[row]))
+            if image is not None:
+                result.append(picture(kind, part, row, image, view, bag.reader.path.name))
     return result
 
 
-def _pose(part: Comparison, row: int, joints: np.ndarray) -> BodyPose:
-    stamp_ns = int(part.run.stamps_ns[row])
-    return BodyPose(stamp_ns, part.skeleton, joints[row].astype(np.float32), None, None, None, None, 1, True)
-
-
 def _bag_json(bag: _Bag) -> dict[str, Any]:
-    return {
-        "bag": str(bag.reader.path),
-        "topics": list(bag.frames.topics),
-        "frames": bag.count,
-        "rejected": {reason: count for reason, count in sorted(bag.frames.rejected.items()) if count},
-        "notes": list(bag.frames.notes),
-        "loss": bag.reader.loss,
-        "truth": {
-            "source": bag.truth.source,
-            "skeleton": bag.truth.skeleton,
-            "frame": bag.truth.frame,
-            "stamps": len(bag.truth.stamps_ns),
-            "offset_s": round(bag.offset_s or 0.0, 4),
-            "offset_estimated": bag.correlation is not None,
-            "correlation": None if bag.correlation is None else round(bag.correlation, 4),
-        },
+    truth = {
+        "source": bag.truth.source,
+        "skeleton": bag.truth.skeleton,
+        "frame": bag.truth.frame,
+        "stamps": len(bag.truth.stamps_ns),
+        "offset_s": round(bag.offset_s or 0.0, 4),
+        "offset_estimated": bag.correlation is not None,
+        "correlation": None if bag.correlation is None else round(bag.correlation, 4),
     }
+    return recording_json(
+        str(bag.reader.path),
+        bag.frames.topics,
+        bag.count,
+        truth,
+        rejected={reason: count for reason, count in sorted(bag.frames.rejected.items()) if count},
+        notes=list(bag.frames.notes),
+        loss=bag.reader.loss,
+    )

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from egopose_ros.commands import evaluate_split
-from egopose_ros.commands.bag_evaluation import Evaluation, Subject, evaluate
-from egopose_ros.config import Config
+from egopose_ros.commands.bag_evaluation import Subject, evaluate
+from egopose_ros.commands.evaluation_outcome import Contender, Evaluation, contenders
+from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation import results
 from egopose_ros.evaluation.protocols import PROTOCOLS
 from egopose_ros.evaluation.runs import UNLIKE
@@ -21,6 +22,9 @@ from egopose_ros.skeleton import SKELETONS
 DAMAGED = 3
 """exit status where all is done, but a bag was damaged"""
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
+_OF_BAGS = (
+    "topics", "calibration", "truth", "truth_frame", "truth_skeleton", "predictions", "predictions_topic"
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +34,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "damaged bag."
     )
     parser.add_argument("bags", nargs="*", type=Path, metavar="BAG", help="bag folder, or a .mcap, .db3 or .bag file")
-    parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
+    parser.add_argument(
+        "--network", action="append", default=[], choices=tuple(NETWORKS),
+        help=f"default {Config().network.name}; again: compare",
+    )  # fmt: skip
     parser.add_argument(
         "--checkpoint", action="append", default=[], help="checkpoint file (default: that which ships); again: compare"
     )
     parser.add_argument("--precision", default="auto", help="as runtime.precision")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"
+    )
+    parser.add_argument("--protocol", default="egopose", choices=tuple(PROTOCOLS), help="default %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as one JSON object")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, report.html and a bag's poses there")
+    parser.add_argument("--gate", type=Path, metavar="BASELINE", help="fail where a metric is worse than in this JSON")
+    parser.add_argument(
+        "--tolerance", action="append", default=[], metavar="NAME=VALUE[%]", help="by how much it may be; * is every one"
+    )
     _add_bag_arguments(parser.add_argument_group("bags"))
     evaluate_split.add_arguments(parser.add_argument_group("split of the benchmark, without a bag"))
 
@@ -44,26 +60,17 @@ def _add_bag_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--topics", nargs="+", default=(), help="image topics of the rig, where a bag has several")
     group.add_argument("--calibration", default="", help="calibration file (default: that of the bag, or CameraInfo)")
     group.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"
-    )
-    group.add_argument(
         "--truth", default="", metavar="TOPIC|FILE",
         help="ground truth: a topic of poses, TF or markers, or a .csv, .json or .npz file (default: the bag's own)",
     )  # fmt: skip
     group.add_argument("--truth-offset", default="0", metavar="S|auto", help="how far its clock is ahead (default 0)")
     group.add_argument("--truth-frame", default="", choices=("camera", "world"), help="frame of its joints, if unclear")
     group.add_argument("--truth-skeleton", default="", choices=tuple(SKELETONS), help="skeleton of its joints, if unclear")
-    group.add_argument("--protocol", default="egopose", choices=tuple(PROTOCOLS), help="default %(default)s")
     group.add_argument(
         "--predictions", action="append", default=[], type=Path, metavar="BAG",
         help="poses recorded live, one bag for each BAG: scored beside, and compared with those made here",
     )  # fmt: skip
     group.add_argument("--predictions-topic", default="", help="their topic, where a bag has several")
-    group.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, report.html and the poses there")
-    group.add_argument("--gate", type=Path, metavar="BASELINE", help="fail where a metric is worse than in this JSON")
-    group.add_argument(
-        "--tolerance", action="append", default=[], metavar="NAME=VALUE[%]", help="by how much it may be; * is every one"
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,14 +78,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         require_folder(arguments.json, "--json")
     if not arguments.bags:
-        return evaluate_split.run(arguments)
+        given = [f"--{name.replace('_', '-')}" for name in _OF_BAGS if getattr(arguments, name)]
+        if given:
+            raise ValueError(f"expected a BAG with {', '.join(given)}, got none")
     # What can be wrong with the command line is found before the work.
     baseline = results.read_baseline(arguments.gate) if arguments.gate is not None else None
     tolerances = results.parse_tolerances(arguments.tolerance)
     if arguments.output is not None:
         require_folder(arguments.output / METRICS_FILE if arguments.output.is_dir() else arguments.output, "--output")
         arguments.output.mkdir(exist_ok=True)
-    evaluation = evaluate(_subject(arguments))
+    subjects = contenders(arguments.network, arguments.checkpoint)
+    overrides = dict(assignment(item) for item in arguments.set) | {"runtime.precision": arguments.precision}
+    if arguments.bags:
+        evaluation = evaluate(_subject(arguments, subjects, overrides))
+    else:
+        evaluation = evaluate_split.evaluate(arguments, subjects, overrides)
     content = json.dumps(evaluation.numbers, indent=2) + "\n"
     print(_table(evaluation))
     if arguments.json is not None:
@@ -92,14 +106,12 @@ def run(arguments: argparse.Namespace) -> int:
     return DAMAGED if evaluation.losses else 0
 
 
-def _subject(arguments: argparse.Namespace) -> Subject:
-    overrides = dict(assignment(item) for item in arguments.set)
-    overrides |= {"network.name": arguments.network, "runtime.precision": arguments.precision}
+def _subject(arguments: argparse.Namespace, subjects: tuple[Contender, ...], overrides: dict[str, Leaf]) -> Subject:
     if arguments.calibration:
-        overrides["camera.calibration"] = arguments.calibration
+        overrides = {**overrides, "camera.calibration": arguments.calibration}
     return Subject(
         bags=tuple(arguments.bags),
-        checkpoints=tuple(arguments.checkpoint) or ("",),
+        contenders=subjects,
         topics=tuple(arguments.topics),
         overrides=overrides,
         truth=arguments.truth,
@@ -147,6 +159,9 @@ def _table(evaluation: Evaluation) -> str:
     for name in dict.fromkeys(name for run in runs for name in run["metrics"]):
         cells = [_cell(run["metrics"].get(name)) for run in runs]
         rows.append(f"  {name:26}" + "".join(f"{cell:>24}" for cell in cells))
+    for joint in runs[0]["per_joint_mm"]:
+        cells = [f"{run['per_joint_mm'][joint]:.2f}" if joint in run["per_joint_mm"] else "-" for run in runs]
+        rows.append(f"  {joint + '_mm':26}" + "".join(f"{cell:>24}" for cell in cells))
     for live in evaluation.numbers["live"]:
         rows.append(
             f"{live['predictions']}: {live['common']} frames as offline, up to {live['largest_mm']} mm apart; "

@@ -1,10 +1,12 @@
-"""`egopose evaluate --split`: measure a network on a split of the benchmark, frame by frame as it runs live."""
+"""`egopose evaluate --split`: networks over a split of the benchmark, frame by frame as they run live."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
+from collections import Counter
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -12,16 +14,23 @@ from tqdm import tqdm
 from egopose_ros import pipeline
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.rig import Rig, RigCamera
-from egopose_ros.config import Config, replace
-from egopose_ros.evaluation.benchmark import Track, summarise
-from egopose_ros.files import write_whole
-from egopose_ros.networks.student_t import NU
+from egopose_ros.commands.evaluation_outcome import Contender, Evaluation, concluded, picture, recording_json
+from egopose_ros.config import Config, Leaf, replace
+from egopose_ros.evaluation import results, scores
+from egopose_ros.evaluation.report_data import Picture, chosen_frames
+from egopose_ros.evaluation.runs import RunBuilder
+from egopose_ros.evaluation.scores import Comparison
+from egopose_ros.evaluation.truth import Truth
 from egopose_ros.pipeline import Pipeline
 from egopose_ros.resources import cache_directory
-from egopose_ros.structs import Frame, Visibility
+from egopose_ros.ros import bag_runs
+from egopose_ros.ros.bag_frames import BagFrame
+from egopose_ros.skeleton import SMPL22
+from egopose_ros.structs import DEGREES_OF_FREEDOM, Frame
 from egopose_ros.training import cache
 from egopose_ros.training.cache import CachedClip
 from egopose_ros.training.config import DataConfig
+from egopose_ros.viewer.overlay import View
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
@@ -36,38 +45,44 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--render-workers", type=int, default=2, help="processes that render (default 2)")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Evaluate and print."""
-    if len(arguments.checkpoint) > 1:
-        raise ValueError(f"--checkpoint: expected one for a split, got {len(arguments.checkpoint)}")
+def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], overrides: dict[str, Leaf]) -> Evaluation:
+    """Run every contender over the clips of a split, made first where they are missing, and score the poses."""
     data = replace(
         DataConfig(), {"views": arguments.views, "clip_frames": arguments.frames, "rates_hz": (arguments.rate,)}
     )
     root = arguments.cache or cache_directory() / "clips"
     cache.render_missing(root, arguments.split, data, arguments.clips, arguments.render_workers)
     clips = cache.load(root, arguments.split, data, arguments.clips)
-    settings = {
-        "network.name": arguments.network,
-        "network.checkpoint": arguments.checkpoint[0] if arguments.checkpoint else "",
-        "runtime.precision": arguments.precision,
-        "window.max_gap_s": 2.0 / float(arguments.rate) + 0.5,
-    }
-    estimator = pipeline.load(replace(Config(), settings), rig_of(clips[0]))
-    tracks = [track(estimator, clip, arguments.head_pose) for clip in tqdm(clips, "evaluate", unit="clip")]
-    numbers = {
-        "network": arguments.network,
-        "checkpoint": estimator.checkpoint,
-        "split": arguments.split,
-        "views": arguments.views,
-        "head_pose": arguments.head_pose,
-        "rate_hz": float(arguments.rate),
-        "clips": len(clips),
-        **summarise(tracks, estimator.skeleton, NU),
-    }
-    print(_table(numbers))
-    if arguments.json is not None:
-        write_whole(arguments.json, json.dumps(numbers, indent=2) + "\n")
-    return 0
+    config = replace(Config(), {"window.max_gap_s": 2.0 / float(arguments.rate) + 0.5, **overrides})
+    estimators = [pipeline.load(subject.configured(config), rig_of(clips[0])) for subject in subjects]
+    runs = []
+    for subject, estimator in zip(subjects, estimators):
+        progress = tqdm(clips, subject.label, unit="clip", disable=None)
+        runs.append([track(estimator, clip, subject.label, arguments.head_pose, arguments.protocol) for clip in progress])
+    name = f"{arguments.split} split, {len(clips)} clips of {arguments.frames} frames at {arguments.rate} Hz"
+    frames = sum(clip.frames for clip in clips)
+    truth = {
+        "source": "the synthetic world", "skeleton": SMPL22.name, "frame": "camera", "stamps": frames, "offset_s": 0.0,
+        "offset_estimated": False, "correlation": None,
+    }  # fmt: skip
+    notes = [f"{'with' if arguments.head_pose else 'no'} head pose", *dict.fromkeys(w for e in estimators for w in e.warnings)]
+    topics = [f"camera {view}" for view in range(clips[0].views)]
+    evaluation = concluded(
+        arguments.protocol,
+        [recording_json(name, topics, frames, truth, notes=notes)],
+        runs,
+        _pictures(clips, runs[0]),
+        checkpoints=[estimator.checkpoint for estimator in estimators],
+    )
+    evaluation.numbers.update(
+        results.benchmark_json(evaluation.numbers["runs"][0]),
+        split=arguments.split,
+        views=arguments.views,
+        head_pose=arguments.head_pose,
+        rate_hz=float(arguments.rate),
+        clips=len(clips),
+    )
+    return evaluation
 
 
 def rig_of(clip: CachedClip) -> Rig:
@@ -76,39 +91,39 @@ def rig_of(clip: CachedClip) -> Rig:
     return Rig(tuple(cameras))
 
 
-def track(pipeline: Pipeline, clip: CachedClip, head_pose: bool) -> Track:
+class _ClipFrames:
+    """A clip as the frames of a recording."""
+
+    title, topics, global_frame = "clip", ("camera",), ""
+
+    def __init__(self, clip: CachedClip, head_pose: bool) -> None:
+        self._clip, self._head_pose = clip, head_pose
+        self.rejected: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[BagFrame]:
+        clip = self._clip
+        for index, stamp_ns in enumerate(clip.stamps_ns.tolist()):
+            images = tuple(clip.image(index, view) for view in range(clip.views))
+            T_world_head = clip.T_world_reference[index] if self._head_pose else None
+            yield BagFrame(Frame(stamp_ns, images, T_world_head), "camera", 0, (), stamp_ns / 1e9)
+
+
+def track(estimator: Pipeline, clip: CachedClip, label: str, head_pose: bool, protocol: str) -> Comparison:
     """Run a pipeline over a clip, with or without its head pose."""
-    pipeline = pipeline.with_rig(rig_of(clip))
-    state = pipeline.init_state()
-    poses = []
-    for index in range(clip.frames):
-        images = tuple(clip.image(index, view) for view in range(clip.views))
-        T_world_head = clip.T_world_reference[index] if head_pose else None
-        state, pose = pipeline.step(state, Frame(int(clip.stamps_ns[index]), images, T_world_head))
-        poses.append(pose)
-    joints = np.stack([pose.joints_camera for pose in poses])
-    # Smoothness is of the wearer, so in the world, by the true head pose also where the network has none.
-    R, t = clip.T_world_reference[:, :3, :3], clip.T_world_reference[:, None, :3, 3]
-    in_world = [points @ np.swapaxes(R, -1, -2) + t for points in (joints, clip.joints)]
-    covariance = None
-    if poses[0].covariance_camera is not None:
-        covariance = np.stack([pose.covariance_camera for pose in poses])
-    rate = 1e9 / float(np.diff(clip.stamps_ns).mean())
-    visible = (clip.visible == Visibility.VISIBLE).any(1)
-    return Track(rate, joints, clip.joints, *in_world, visible, covariance)
+    estimator, builder = estimator.with_rig(rig_of(clip)), RunBuilder()
+    bag_runs.run(estimator, _ClipFrames(clip, head_pose), builder, None)
+    run = builder.build(label, estimator.network_name, estimator.weights_trained, 0, DEGREES_OF_FREEDOM)
+    # Motion is of the wearer, so in the world, by the true head pose also where the network has none.
+    run = dataclasses.replace(run, T_world_camera=clip.T_world_reference[np.searchsorted(clip.stamps_ns, run.stamps_ns)])
+    truth = Truth("clip", clip.stamps_ns, clip.joints, SMPL22.name, "camera", clip.visible.max(1))
+    return scores.compare(run, truth, protocol)
 
 
-def _table(numbers: dict) -> str:
-    rows = [
-        f"{numbers['network']} ({numbers['checkpoint']}), {numbers['split']} split: {numbers['clips']} clips, "
-        f"{numbers['frames']} frames at {numbers['rate_hz']:g} Hz, {'with' if numbers['head_pose'] else 'no'} head pose",
-        f"  MPJPE     {numbers['mpjpe_mm']:8.1f} mm",
-        f"  PA-MPJPE  {numbers['pa_mpjpe_mm']:8.1f} mm",
-        f"  MPJVE     {numbers['mpjve_mm_s']:8.1f} mm/s",
-        f"  jitter    {numbers['jitter']:8.1f} m/s^3 (truth {numbers['jitter_truth']:.1f})",
-    ]
-    rows += [f"  {name:16s} {value:8.1f} mm" for name, value in numbers["regions_mm"].items()]
-    rows += [f"  {name:16s} {value:8.1f} mm" for name, value in numbers["per_joint_mm"].items()]
-    for name, share in numbers.get("in_90_percent_region", {}).items():
-        rows.append(f"  {name} joints inside their 90 % region: {100 * share:.1f} %")
-    return "\n".join(rows)
+def _pictures(clips: list[CachedClip], parts: list[Comparison]) -> list[Picture]:
+    view = View("camera", np.eye(4), pipeline.projection(rig_of(clips[0]).cameras[0]))
+    result = []
+    for kind, owner, row in chosen_frames(parts):
+        clip, part = clips[owner], parts[owner]
+        image = clip.image(int(np.searchsorted(clip.stamps_ns, part.run.stamps_ns[row])), 0)
+        result.append(picture(kind, part, row, image, view, f"clip {owner}"))
+    return result

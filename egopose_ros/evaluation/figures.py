@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
-from typing import Callable, Sequence
+import itertools
+from typing import Callable, Iterator, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from egopose_ros.evaluation.runs import Run
 from egopose_ros.evaluation.scores import Comparison, Metric
 from egopose_ros.evaluation.uncertainty import calibration
 from egopose_ros.skeleton import skeleton
@@ -35,10 +37,14 @@ _LAYOUT = {
 """joint without its side -> where it is on the drawn body, which faces the reader: its left is on the right"""
 
 
+def _colours() -> Iterator[str]:
+    return itertools.cycle(COLOURS)
+
+
 def error_over_time(comparisons: Sequence[Comparison]) -> str:
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
-        for comparison, colour in zip(comparisons, COLOURS):
+        for comparison, colour in zip(comparisons, _colours()):
             seconds = _clock(comparison)
             axes.plot(*_thinned(seconds, comparison.frame_errors * 1000.0), color=colour, lw=1, label=comparison.run.label)
         axes.set(xlabel="time [s]", ylabel="MPJPE of the frame [mm]", ylim=(0, None))
@@ -79,7 +85,7 @@ def joints(comparisons: Sequence[Comparison], per_joint: Sequence[dict[str, floa
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
         width = 0.8 / len(comparisons)
-        for index, (comparison, errors, colour) in enumerate(zip(comparisons, per_joint, COLOURS)):
+        for index, (comparison, errors, colour) in enumerate(zip(comparisons, per_joint, _colours())):
             rows = np.arange(len(names)) + (index - (len(comparisons) - 1) / 2) * width
             axes.barh(rows, [errors.get(n, np.nan) for n in names], width, color=colour, label=comparison.run.label)
         axes.set_yticks(np.arange(len(names)), [name.replace("_", " ") for name in names], fontsize=7)
@@ -98,7 +104,7 @@ def intervals(comparisons: Sequence[Comparison], metrics: Sequence[dict[str, Met
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
         width = 0.8 / len(comparisons)
-        for index, (comparison, found, colour) in enumerate(zip(comparisons, metrics, COLOURS)):
+        for index, (comparison, found, colour) in enumerate(zip(comparisons, metrics, _colours())):
             at = np.arange(len(shown)) + (index - (len(comparisons) - 1) / 2) * width
             picked = [found.get(name, Metric(float("nan"))) for name in shown]
             values = np.array([m.value for m in picked])
@@ -116,7 +122,7 @@ def intervals(comparisons: Sequence[Comparison], metrics: Sequence[dict[str, Met
 
 def uncertainty(comparisons: Sequence[Comparison]) -> str:
     """Draw expected against observed coverage, and the error against the predicted standard deviation; '' for none."""
-    told = [(c, colour) for c, colour in zip(comparisons, COLOURS) if c.covariance is not None]
+    told = [(c, colour) for c, colour in zip(comparisons, _colours()) if c.covariance is not None]
     if not told:
         return ""
 
@@ -141,7 +147,7 @@ def uncertainty(comparisons: Sequence[Comparison]) -> str:
 def times(comparisons: Sequence[Comparison]) -> str:
     """Draw histograms of what a frame took and of the age of recorded poses; '' for none."""
     parts = [
-        (title, [(c, s[np.isfinite(s)] * 1000.0, colour) for c, colour in zip(comparisons, COLOURS) if np.isfinite(s := get(c)).any()])
+        (title, [(c, s[np.isfinite(s)] * 1000.0, colour) for c, colour in zip(comparisons, _colours()) if np.isfinite(s := get(c)).any()])
         for title, get in (
             ("time of the pipeline for a frame [ms]", lambda c: c.run.step_s),
             ("age of a recorded pose [ms]", lambda c: c.run.age_s),
@@ -164,14 +170,14 @@ def times(comparisons: Sequence[Comparison]) -> str:
 
 def from_above(comparisons: Sequence[Comparison]) -> str:
     """Draw the head's path and where feet stand, by the poses and by the truth; '' without a head pose."""
-    placed = [(c, colour) for c, colour in zip(comparisons, COLOURS) if c.predicted_world is not None]
+    placed = [(c, colour) for c, colour in zip(comparisons, _colours()) if c.predicted_world is not None]
     if not placed:
         return ""
 
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
         first = placed[0][0]
-        axes.plot(*_every(first.run.T_world_camera[:, :2, 3]).T, color=_TRUTH, lw=1.2, label="head camera")
+        axes.plot(*_path(first.run).T, color=_TRUTH, lw=1.2, label="head camera")
         axes.plot(*_standing(first, first.truth_world).T, "x", color=_TRUTH, ms=5, label="feet that stand, truth")
         for comparison, colour in placed:
             feet = _standing(comparison, comparison.predicted_world)
@@ -192,7 +198,15 @@ def _standing(comparison: Comparison, joints_world: np.ndarray) -> np.ndarray:
     return _every(points[np.isfinite(points).all(-1)])
 
 
+def _path(run: Run) -> np.ndarray:
+    """Return where the camera was (N, 2), with a gap where two places are not neighbours in time."""
+    points, segment = _every(run.T_world_camera[:, :2, 3]).copy(), _every(run.segment)
+    points[1:][np.diff(segment) != 0] = np.nan
+    return points
+
+
 def _every(points: np.ndarray) -> np.ndarray:
+    """Return so many of (N, ...) as can be told apart."""
     return points[:: max(1, len(points) // _POINTS)]
 
 

@@ -16,7 +16,9 @@ from egopose_ros.evaluation.scores import BLOCK_S, CONFIDENCE, per_joint
 _REGIONS = (
     "mpjpe_mm", "pa_mpjpe_mm", "root_mpjpe_mm", "upper_mm", "lower_mm", "trunk_mm", "wrist_mm", "foot_mm",
 )  # fmt: skip
-_SEEN = ("visible_mm", "occluded_mm", "in_view_mm", "out_of_view_mm")
+_SEEN = (
+    "visible_mm", "occluded_mm", "in_view_mm", "out_of_view_mm", "unseen_mm", "lower_visible_mm", "lower_unseen_mm",
+)  # fmt: skip
 _UNITS = {
     "_mm": "mm", "_mm_s": "mm/s", "_m_s2": "m/s²", "_m_s3": "m/s³", "pck_150": "%", "auc": "%",
     "calibration_error": "%", "in_90_percent_region": "%",
@@ -40,7 +42,7 @@ def render(report: Report) -> str:
         _head(report),
         _section("Metrics", _metrics(report)),
         _section("Error over time", figures.error_over_time(comparisons)),
-        _section("Joints", f'<div class="row">{figures.body(comparisons[0], errors[0])}{figures.joints(comparisons, errors)}</div>'),
+        _section("Joints", f'<div class="row">{"".join(map(figures.body, comparisons, errors))}{figures.joints(comparisons, errors)}</div>'),
         _section("Regions", figures.intervals(comparisons, report.metrics, _REGIONS)),
         _section("Seen and not seen", _seen(report)),
         _section("Uncertainty", figures.uncertainty(comparisons), "The dashed line is an uncertainty that is exactly right."),

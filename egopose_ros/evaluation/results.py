@@ -6,14 +6,16 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
 from egopose_ros.evaluation.protocols import PROTOCOLS
 from egopose_ros.evaluation.protocols import score as protocol_score
 from egopose_ros.evaluation.runs import Agreement, Run
-from egopose_ros.evaluation.scores import HIGHER_IS_BETTER, UNDIRECTED, Comparison, Metric, difference, per_joint
+from egopose_ros.evaluation.scores import (
+    HIGHER_IS_BETTER, REGIONS, UNDIRECTED, Comparison, Metric, difference, per_joint
+)  # fmt: skip
 
 VERSION = 1
 
@@ -34,10 +36,10 @@ def _number(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
 
 
-def run_json(comparison: Comparison, metrics: dict[str, Metric], first: Comparison) -> dict[str, Any]:
-    """Return a run's numbers; beside the first run, also how it differs from that."""
+def run_json(comparison: Comparison, metrics: dict[str, Metric]) -> dict[str, Any]:
+    """Return a run's numbers."""
     run = comparison.run
-    entry: dict[str, Any] = {
+    return {
         "label": run.label,
         "network": run.network,
         "weights_trained": run.weights_trained,
@@ -49,10 +51,27 @@ def run_json(comparison: Comparison, metrics: dict[str, Metric], first: Comparis
         "as_published": published_json(comparison),
         "per_joint_mm": {joint: round(value, 4) for joint, value in per_joint(comparison).items()},
     }
-    if comparison is not first:
-        paired = difference(first, comparison)
-        entry["mpjpe_difference_mm"] = None if paired is None else metrics_json({"d": paired})["d"]
-    return entry
+
+
+def difference_json(first: Sequence[Comparison], second: Sequence[Comparison]) -> dict[str, Any] | None:
+    """Return how the MPJPE of a run differs from the first run's; None where they have no frame in common."""
+    paired = difference(first, second)
+    return None if paired is None else metrics_json({"d": paired})["d"]
+
+
+def benchmark_json(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a run as those of a benchmark, one value each; a joint that is not seen counts as occluded."""
+    values = {name: entry["value"] for name, entry in run["metrics"].items()}
+    regions = {name: name for name in (*REGIONS, "visible", "out_of_view", "lower_visible")}
+    regions |= {"occluded": "unseen", "lower_occluded": "lower_unseen"}
+    numbers: dict[str, Any] = {name: run[name] for name in ("network", "checkpoint", "frames")}
+    numbers |= {name: values.get(name) for name in ("mpjpe_mm", "pa_mpjpe_mm", "mpjve_mm_s")}
+    numbers |= {"jitter": values.get("jitter_m_s3"), "jitter_truth": values.get("jitter_truth_m_s3")}
+    numbers["per_joint_mm"] = run["per_joint_mm"]
+    numbers["regions_mm"] = {name: values[f"{key}_mm"] for name, key in regions.items() if f"{key}_mm" in values}
+    if "in_90_percent_region" in values:
+        numbers["in_90_percent_region"] = {"all": values["in_90_percent_region"] / 100.0}
+    return numbers
 
 
 def published_json(comparison: Comparison) -> dict[str, Any]:

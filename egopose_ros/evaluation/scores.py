@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Callable
+from typing import Callable, Sequence
 
 import numpy as np
 
@@ -22,13 +22,14 @@ DRAWS = 1000
 CONFIDENCE = 0.95
 _CONTACT_M_S = 0.1
 """feet that are slower than this by the truth are taken to stand"""
-_REGIONS = {
+REGIONS = {
     "upper": ("neck", "head", "collar", "shoulder", "elbow", "wrist"),
     "lower": ("hip", "knee", "ankle", "foot"),
     "trunk": ("pelvis", "spine1", "spine2", "spine3"),
     "wrist": ("wrist",),
     "foot": ("ankle", "foot"),
 }
+"""region -> joints without their side"""
 HIGHER_IS_BETTER = ("pck_150", "auc")
 UNDIRECTED = ("jitter_truth_m_s3", "sharpness_mm", "in_90_percent_region")
 
@@ -148,10 +149,12 @@ def score(comparison: Comparison, draws: int = DRAWS) -> dict[str, Metric]:
         rooted = metrics.root_aligned(c.predicted, c.truth, (body.index("pelvis"),))
         samples["root_mpjpe_mm"] = _sums(metrics.joint_errors(*rooted) * 1000.0, np.isfinite(rooted[1]).all(-1))
     bare = np.array([joint.removeprefix("left_").removeprefix("right_") for joint in body.joints])
-    for region, members in _REGIONS.items():
+    for region, members in REGIONS.items():
         samples[f"{region}_mm"] = _sums(errors, known & np.isin(bare, members))
     for name, group in _groups(c).items():
         samples[f"{name}_mm"] = _sums(errors, known & group)
+        if name in ("visible", "unseen"):
+            samples[f"lower_{name}_mm"] = _sums(errors, known & group & np.isin(bare, REGIONS["lower"]))
     result = {name: metric for name, sums in samples.items() if (metric := bootstrap(*sums, _block(c), draws))}
     result["auc"] = Metric(100.0 * metrics.auc(c.predicted, c.truth))
     result["p95_mm"] = Metric(float(np.nanpercentile(np.where(known, errors, np.nan), 95)))
@@ -168,12 +171,18 @@ def per_joint(comparison: Comparison) -> dict[str, float]:
     }
 
 
-def difference(first: Comparison, second: Comparison, draws: int = DRAWS) -> Metric | None:
-    """Return by how much the MPJPE [mm] of the second run exceeds the first's on their common frames, paired."""
-    _, a, b = np.intersect1d(first.run.stamps_ns, second.run.stamps_ns, return_indices=True)
-    delta = (second.frame_errors[b] - first.frame_errors[a]) * 1000.0
+def difference(first: Sequence[Comparison], second: Sequence[Comparison], draws: int = DRAWS) -> Metric | None:
+    """Return by how much the MPJPE [mm] of the second run exceeds the first's on their common frames, paired.
+
+    Each run is a comparison a recording: recordings may have the same stamps.
+    """
+    deltas = []
+    for one, other in zip(first, second):
+        _, a, b = np.intersect1d(one.run.stamps_ns, other.run.stamps_ns, return_indices=True)
+        deltas.append((other.frame_errors[b] - one.frame_errors[a]) * 1000.0)
+    delta = np.concatenate(deltas)
     known = np.isfinite(delta)
-    return bootstrap(np.where(known, delta, 0.0), known.astype(float), _block(first), draws)
+    return bootstrap(np.where(known, delta, 0.0), known.astype(float), _block(first[0]), draws)
 
 
 def bootstrap(sums: np.ndarray, counts: np.ndarray, block: int, draws: int = DRAWS) -> Metric | None:
@@ -213,7 +222,8 @@ def _groups(c: Comparison) -> dict[str, np.ndarray]:
     groups = {"out_of_view": c.visible == Visibility.OUT_OF_VIEW}
     if (c.visible == 255).any():
         return {"in_view": c.visible == 255, **groups}
-    return {"visible": c.visible == Visibility.VISIBLE, "occluded": c.visible == Visibility.OCCLUDED, **groups}
+    seen = c.visible == Visibility.VISIBLE
+    return {"visible": seen, "occluded": c.visible == Visibility.OCCLUDED, **groups, "unseen": ~seen}
 
 
 def _motion(c: Comparison) -> dict[str, Metric]:

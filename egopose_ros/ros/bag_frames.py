@@ -152,6 +152,9 @@ class BagFrames:
     def _frames(self) -> Iterator[BagFrame]:
         """Yield every frame in order, without its images."""
         self._start()
+        self.rejected.clear()
+        self.head.clear()
+        self._imu.clear()
         topics = [*self.topics, *self._tf, *filter(None, (self.head_topic, self._imu_topic))]
         for recorded in self.bag.messages(topics):
             now_s = recorded.stamp_ns / 1e9

@@ -83,7 +83,7 @@ class Evaluator(Node):
             "version": results.VERSION,
             "protocol": config.protocol,
             "bags": [],
-            "runs": [results.run_json(comparison, scores.score(comparison), comparison)],
+            "runs": [results.run_json(comparison, scores.score(comparison))],
             "live": [],
             "timing": [results.timing_json(run)],
         }

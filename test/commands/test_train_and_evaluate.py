@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 from egopose_ros import checkpoint, cli
 from egopose_ros.training import publish
@@ -27,11 +28,25 @@ def test_train_evaluate_publish(tmp_path, capsys, monkeypatch):
     assert numbers["frames"] == 8 and len(numbers["per_joint_mm"]) == 22
     for name in ("mpjpe_mm", "pa_mpjpe_mm", "mpjve_mm_s", "jitter"):
         assert math.isfinite(numbers[name]) and numbers[name] > 0
-    assert abs(sum(numbers["per_joint_mm"].values()) / 22 - numbers["mpjpe_mm"]) < 1e-6
+    assert abs(sum(numbers["per_joint_mm"].values()) / 22 - numbers["mpjpe_mm"]) < 1e-3
+    assert {"upper", "lower", "trunk", "wrist", "foot", "visible", "occluded"} <= set(numbers["regions_mm"])
     # The clip is the one that validation saw after training: streaming and in one piece are the same to fp16's error.
     validation = checkpoint.load(weights)[1].training["validation"]
     assert abs(validation["mpjpe_mm"] - numbers["mpjpe_mm"]) < 2.0
-    assert "MPJPE" in capsys.readouterr().out
+    assert "mpjpe_mm" in capsys.readouterr().out
+    # The same clip with two checkpoints: one report, the second compared with the first.
+    other = tmp_path / "run" / "other.safetensors"
+    shutil.copyfile(weights, other)
+    assert cli.main([*evaluate, "--checkpoint", str(other), "--output", str(tmp_path / "report")]) == 0
+    both = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert [run["label"] for run in both["runs"]] == ["egoposeformer_v2", "other"]
+    assert both["runs"][1]["mpjpe_difference_mm"]["value"] == 0.0 and both["mpjpe_mm"] == numbers["mpjpe_mm"]
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 and page.count("<svg") >= 7
+    for section in ("Error over time", "Joints", "Regions", "Seen and not seen", "Uncertainty", "Frames", "Time"):
+        assert f"<h2>{section}</h2>" in page
+    assert cli.main([*evaluate, "--truth", "a.csv"]) == 1
+    assert "expected a BAG with --truth, got none" in capsys.readouterr().err
 
     share = tmp_path / "share"
     (share / "weights").mkdir(parents=True)
