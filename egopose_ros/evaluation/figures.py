@@ -45,8 +45,10 @@ def error_over_time(comparisons: Sequence[Comparison]) -> str:
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
         for comparison, colour in zip(comparisons, _colours()):
-            seconds = _clock(comparison)
-            axes.plot(*_thinned(seconds, comparison.frame_errors * 1000.0), color=colour, lw=1, label=comparison.run.label)
+            seconds, errors = _clock(comparison), comparison.frame_errors * 1000.0
+            breaks = np.flatnonzero(np.diff(comparison.run.segment)) + 1  # frames on both sides are not joined by a line
+            curve = _thinned(np.insert(seconds, breaks, seconds[breaks]), np.insert(errors, breaks, np.nan))
+            axes.plot(*curve, color=colour, lw=1, label=comparison.run.label)
         axes.set(xlabel="time [s]", ylabel="MPJPE of the frame [mm]", ylim=(0, None))
         axes.legend()
 

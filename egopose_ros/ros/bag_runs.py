@@ -113,9 +113,15 @@ def _status(pipeline: Any, pose: BodyPose, seconds: float) -> PoseStatus:
 
 
 def recorded(bag: BagReader, topic: str, builder: RunBuilder, max_gap_s: float) -> tuple[str, bool, int]:
-    """Read recorded poses into a builder; return network, whether it was trained, and how many frames it dropped."""
-    segment, last_ns, status = 0, None, None
-    for pose, status in read_poses(bag, topic or pose_topic(bag)):
+    """Read recorded poses into a builder; return network, whether it was trained, and how many frames it dropped.
+
+    BagError for a pose that is not finite.
+    """
+    topic, segment, last_ns, status = topic or pose_topic(bag), 0, None, None
+    for pose, status in read_poses(bag, topic):
+        if not np.isfinite(pose.joints_camera).all():
+            stamp_s = pose.stamp_ns / 1e9
+            raise BagError(f"bag {bag.path}: {topic}: expected finite joints, got NaN or infinity at {stamp_s:.3f} s")
         if last_ns is not None and not 0 < pose.stamp_ns - last_ns <= max_gap_s * 1e9:
             segment += 1
         last_ns = pose.stamp_ns

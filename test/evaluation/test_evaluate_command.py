@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bag_maker import HEAD, IMAGE, Maker, head_at, image_at, stamp_at, truth_at, write_bag, write_rig
+from rosbags.typesys import get_types_from_msg
 
-from egopose_ros import cli, pipeline
+from egopose_ros import checkpoint, cli, pipeline
+from egopose_ros.commands.evaluation_outcome import contenders
 from egopose_ros.config import Config, replace
+from egopose_ros.networks.table import build
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import read_poses
 from egopose_ros.ros.bag_reader import BagReader
@@ -221,7 +225,64 @@ def bad_baseline(path: Path) -> tuple[object, ...]:
     return (write_bag(path, 2), "--gate", path.parent / "base.json")
 
 
+def live_bag(path: Path, positions: float) -> Path:
+    """Write a recorded pose whose joints are all at a number."""
+    with Maker(path) as maker:
+        empty = np.zeros(0, np.float32)
+        message = maker.make(
+            "egopose_ros/msg/BodyPose", header=maker.header(stamp_at(0), "eye"), skeleton="smpl22",
+            joint_names=list(SMPL22.joints), positions=np.full(66, positions, np.float32), orientations=empty,
+            covariance=empty, confidence=empty, tracking_state=1, globally_refined=False, window_length=1,
+            frames_dropped=0, age=0.0, network="live", weights_trained=True,
+        )  # fmt: skip
+        maker.write("/estimator/pose", message, stamp_at(0), "egopose_ros/msg/BodyPose")
+    return path
+
+
+def live_poses_that_are_not_finite(path: Path) -> tuple[object, ...]:
+    return (write_bag(path, 2), "--predictions", live_bag(path.parent / "live", np.nan))
+
+
+def live_poses_of_another_hour(path: Path) -> tuple[object, ...]:
+    bag = write_bag(path, 2)
+    with Maker(path.parent / "live") as maker:
+        maker.truth(108_000, "/estimator/pose")
+    return (bag, "--predictions", path.parent / "live")
+
+
+def unknown_type(path: Path) -> tuple[object, ...]:
+    """A topic of a type that neither we nor the bag define, asked for as truth and as images."""
+    with Maker(path) as maker:
+        maker.image(0)
+        maker.types.register(get_types_from_msg("uint8 x", "lab_msgs/msg/Mocap"))
+        maker.write("/mocap", maker.make("lab_msgs/msg/Mocap", 1), stamp_at(0), "lab_msgs/msg/Mocap")
+    write_rig(path)
+    return (path, "--truth", "/mocap")
+
+
+def unfinished_without_a_message(path: Path) -> tuple[object, ...]:
+    """What a recorder leaves that was killed at once."""
+    whole = write_bag(path.parent / "whole", 1)
+    path.with_suffix(".mcap").write_bytes(next(whole.glob("*.mcap")).read_bytes()[:60])
+    return (path.with_suffix(".mcap"),)
+
+
+def empty_bag(path: Path) -> tuple[object, ...]:
+    with Maker(path):
+        pass
+    return (path,)
+
+
+def a_network_that_does_not_fit(path: Path) -> tuple[object, ...]:
+    (path.parent / "weights.safetensors").write_bytes(b"nothing")
+    return (write_bag(path, 2), "--checkpoint", path.parent / "weights.safetensors")
+
+
 BAD = {
+    live_poses_that_are_not_finite: "/estimator/pose: expected finite joints, got NaN or infinity at",
+    live_poses_of_another_hour: "at the stamps of some poses", unknown_type: "got lab_msgs/msg/Mocap",
+    unfinished_without_a_message: "without a whole message", empty_bag: "expected topics, got none",
+    a_network_that_does_not_fit: "not a complete safetensors file",
     no_images: "image topics none", other_topic: "/camera/image_raw", two_cameras: "/a/image_raw, /b/image_raw",
     no_calibration: "CameraInfo", no_truth: "sensor_msgs/msg/Image", two_truths: "/mocap/a, /mocap/b",
     truth_of_another_hour: "overlaps", truth_of_unknown_type: "geometry_msgs/msg/PoseStamped", zero_frames: "stamp_zero",
@@ -319,3 +380,53 @@ def test_head_poses_between_frames_are_interpolated(tmp_path: Path) -> None:
     for index, frame in enumerate(frames):
         np.testing.assert_allclose(frame.T_world_head, head_at(index), atol=1e-4)
     assert len(frames) == 4
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two small networks with weights of their own, in files of the same name."""
+    paths = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+        checkpoint.save(path, build("egoposeformer_v2", {"width": 32, "heads": 2, "layers": 1}), {})
+        paths.append(path)
+    return paths
+
+
+def test_two_bags_and_two_networks_are_set_side_by_side(networks: list[Path], tmp_path: Path) -> None:
+    """Together they give what each gives alone: frames of bags with the same stamps are not mixed up."""
+    bags = [write_bag(tmp_path / name, frames) for name, frames in (("a", 4), ("b", 6))]
+    alone = {}
+    for path in bags:
+        for number, file in enumerate(networks):
+            assert evaluate(path, "--checkpoint", file, "--json", tmp_path / "m.json") == 0
+            alone[path, number] = numbers(tmp_path / "m.json")["runs"][0]["metrics"]["mpjpe_mm"]["value"]
+    output = tmp_path / "out"
+    flags = [part for file in networks for part in ("--checkpoint", file)]
+    assert evaluate(*bags, *flags, "--output", output) == 0
+    content = json.loads((output / "metrics.json").read_text())
+    assert [bag["frames"] for bag in content["bags"]] == [4, 6] and not any(bag["rejected"] for bag in content["bags"])
+    runs = content["runs"]
+    assert [run["checkpoint"] for run in runs] == [str(file) for file in networks]
+    assert [run["label"] for run in runs] == [f"{file.parent.name}/small" for file in networks]
+    values = [np.dot([0.4, 0.6], [alone[path, number] for path in bags]) for number in range(2)]
+    assert [run["metrics"]["mpjpe_mm"]["value"] for run in runs] == pytest.approx(values, abs=1e-3)
+    assert runs[1]["mpjpe_difference_mm"]["value"] == pytest.approx(values[1] - values[0], abs=1e-3)
+    assert abs(values[1] - values[0]) > 1.0
+    names = {path.name for path in output.iterdir()}
+    assert names == {"metrics.json", "report.html", "poses_a_0_0", "poses_b_1_0", "poses_a_0_1", "poses_b_1_1"}
+    text = (output / "report.html").read_text()
+    assert all(f"<th>{run['label']}</th>" in text for run in runs) and "10 frames of 2 recording(s)" in text
+
+
+def test_networks_and_checkpoints_are_paired() -> None:
+    def pairs(networks: list[str], checkpoints: list[str]) -> list[tuple[str, str, str]]:
+        return [(c.label, c.network, c.checkpoint) for c in contenders(networks, checkpoints)]
+
+    assert pairs([], []) == [("egoposeformer_v2", "egoposeformer_v2", "")]
+    assert pairs(["one"], ["x/a.st", "x/b.st"]) == [("a", "one", "x/a.st"), ("b", "one", "x/b.st")]
+    assert pairs(["one", "two"], []) == [("one", "one", ""), ("two", "two", "")]
+    assert [label for label, _, _ in pairs(["one", "two"], ["x/a.st", "x/a.st"])] == ["x/a (1)", "x/a (2)"]
+    with pytest.raises(ValueError, match="--network: expected one, or one for each of 3 checkpoints, got 2"):
+        contenders(["one", "two"], ["a", "b", "c"])
