@@ -65,6 +65,8 @@ class Cameras:
         camera = config().camera
         self._epoch = 0
         self._newest_ns: int | None = None
+        self.first_image_s: float | None = None
+        """when the first image came, good or bad, on the steady clock"""
         self.infos: list[CameraInfo | None] = [None] * len(camera.topics)
         """the newest valid-looking CameraInfo of each camera"""
         self.sizes: list[tuple[int, int]] | None = None
@@ -124,6 +126,8 @@ class Cameras:
 
     def _on_image(self, view: int, message: Any) -> None:
         arrival_s = time.monotonic()
+        if self.first_image_s is None:
+            self.first_image_s = arrival_s
         self._statistics.received("images")
         name = self.topics[view].name
         try:

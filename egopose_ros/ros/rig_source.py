@@ -42,7 +42,6 @@ class RigSource:
         self._make = rig_from_camera_info
         self._infos: list[CameraInfo] | None = None
         self._given = False
-        self._begin_s = time.monotonic()
         self._placed = tree is None or (rig is not None and rig.head_known)
 
     def poll(self) -> Any:
@@ -62,8 +61,8 @@ class RigSource:
         topics = [topic.name for topic in self._cameras.info_topics]
         if len(infos) < len(self._cameras.infos):
             missing = [name for name, info in zip(topics, self._cameras.infos) if info is None]
-            images_come = any(topic.publishers for topic in self._cameras.topics)
-            if self._rig is None and images_come and time.monotonic() - self._begin_s > SILENCE_S:
+            first_s = self._cameras.first_image_s
+            if self._rig is None and first_s is not None and time.monotonic() - first_s > SILENCE_S:
                 text = f"images come, but no CameraInfo on {', '.join(missing)}; or name a camera.calibration file"
                 self._notices.fault("calibration", "missing", text)
             return

@@ -17,13 +17,14 @@ from scipy.spatial.transform import Rotation
 
 from egopose_ros.config import Config, replace
 from egopose_ros.geometry import rigid
-from egopose_ros.ros import head_pose, imu
+from egopose_ros.ros import head_pose, imu, rig_source
 from egopose_ros.ros.diagnostics import RATE_WINDOW_S, Rate
 from egopose_ros.ros.messages import PoseStatus, in_global_frame, pose_from_message, pose_message, to_ns, to_stamp
 from egopose_ros.ros.notices import LASTING_S, REPEAT_S, Notices
 from egopose_ros.ros.publishers import RateLimit
 from egopose_ros.ros.stamps import FrameLock, StampGate, Verdict
 from egopose_ros.ros.tf_tree import TfTree
+from egopose_ros.ros.topics import SILENCE_S
 from egopose_ros.ros.tracks import ALIVE_S
 from egopose_ros.skeleton import SKELETONS
 from egopose_ros.structs import BodyPose, TrackingState
@@ -110,6 +111,24 @@ def test_even_the_first_frame_waits_for_what_belongs_to_it(monkeypatch, module, 
     assert source.may_come(10**15), "nothing was heard yet: it may lie in the queue behind the image"
     now[0] += ALIVE_S + 0.1
     assert not source.may_come(10**15), "nobody is there"
+
+
+def test_camera_info_is_missed_only_once_images_have_come(monkeypatch) -> None:
+    now, logger = [100.0], mock.Mock()
+    monkeypatch.setattr(rig_source, "time", mock.Mock(monotonic=lambda: now[0]))
+    topic = mock.Mock(publishers=1)
+    topic.name = "camera_info"
+    cameras = mock.Mock(infos=[None], info_topics=[topic], topics=[topic], first_image_s=None)
+    rigs = rig_source.RigSource(Config, cameras, None, Notices(logger), None, mock.Mock())
+    now[0] += 60.0
+    assert rigs.poll() is None
+    assert not logger.warning.called, "a camera that is still silent lacks no CameraInfo"
+    cameras.first_image_s = now[0]
+    for waited_s, said in ((0.5 * SILENCE_S, False), (SILENCE_S, True)):
+        now[0] += waited_s
+        assert rigs.poll() is None
+        assert logger.warning.called is said
+    assert "images come, but no CameraInfo on camera_info" in logger.warning.call_args.args[0]
 
 
 def body_pose(name: str, *, full: bool) -> BodyPose:
