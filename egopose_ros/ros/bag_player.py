@@ -25,7 +25,7 @@ from egopose_ros.ros.bag_source import BagSource, Message
 
 _POLL_S = 0.02
 # A subscriber that is matched on our side may not have matched us yet, and drops what comes before that.
-_SETTLE_S = 0.5
+_SETTLE_S = 1.0
 # Fast DDS asks its subscribers every three seconds.
 _ACKNOWLEDGE_S = 5.0
 _CLOCK_QOS = QoSProfile(depth=10)
