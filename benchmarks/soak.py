@@ -29,8 +29,8 @@ cameras:
    k: [0.0, 0.0, 0.0, 0.0], field_of_view_deg: 200.0}}
 """
 GROWTH = 0.02
-"""Of the memory, from the middle of a run to its end, that still counts as flat. A leak grows there as anywhere; the
-allocator's arenas, which fill with what every new worker thread allocates first, do not."""
+"""Of the memory, from the middle of a run to its end, that still counts as flat: a leak grows there as anywhere, while
+what is allocated once, whenever that is, has mostly been so by then."""
 
 
 def main() -> int:
