@@ -10,17 +10,16 @@ from egopose_ros.config import replace
 from egopose_ros.flags import assignment
 from egopose_ros.resources import cache_directory
 from egopose_ros.training import cache
-from egopose_ros.training.config import TrainConfig, load
+from egopose_ros.training.config import RunConfig, TrainConfig
 from egopose_ros.training.labelled import LabelledClip
-from egopose_ros.training.loop import STAGES, Trainer
+from egopose_ros.training.loop import Trainer
+from egopose_ros.training.recipes import RECIPES, load
 
 TINY = {
     "data.clips": 3, "stills.clips": 2, "data.validation_clips": 1, "data.clip_frames": 8, "data.rates_hz": ("15",),
-    **{f"{stage}.{name}": value for stage in STAGES for name, value in (("warmup", 1), ("steps", 4))},
-    "small.batch": 16, "frames.batch": 4, "sequences.batch": 1, "sequences.frames": 8, "compile": False,
-    "loader_workers": 0, "validate_every": 1000, "checkpoint_every": 1000,
+    "compile": False, "loader_workers": 0, "validate_every": 1000, "checkpoint_every": 1000,
 }  # fmt: skip
-"""what makes a run of every stage fit two minutes of two cores"""
+"""what, beside the recipe's own part, makes a run of every stage fit two minutes of two cores"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     config, model = load(arguments.config)
     config = replace(config, dict(assignment(item) for item in arguments.set))
     if arguments.tiny:
-        config = replace(config, TINY)
+        config = replace(config, TINY | RECIPES[config.network][0].tiny)
     output = arguments.output or Path("runs") / (arguments.config.stem + ("_tiny" if arguments.tiny else ""))
     if not arguments.resume and (output / "state.pt").exists():
         raise ValueError(f"{output}: expected a new folder, got one with a run in it; give --resume or another --output")
@@ -62,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _labelled(config: TrainConfig, root: Path, workers: int) -> list[LabelledClip]:
+def _labelled(config: RunConfig, root: Path, workers: int) -> list[LabelledClip]:
     """Return the clips of the folders of labels, cutting what is not cached."""
-    if not config.distill.labels:
+    if not isinstance(config, TrainConfig) or not config.distill.labels:
         return []
     from egopose_ros.labelling import clips  # labels are bags, which training on the world alone does not need
 

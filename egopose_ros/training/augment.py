@@ -37,6 +37,8 @@ class Sample:
     T_world_reference: np.ndarray
     gravity_reference: np.ndarray
     """(T, 3) float64, unit vector downwards, with the error of a sensor"""
+    actions: np.ndarray
+    """(T,) int64, numbers in `synth.motion.clip.ACTIONS`, -1 where unknown"""
 
 
 @dataclass(frozen=True)

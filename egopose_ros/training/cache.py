@@ -6,12 +6,11 @@ rendering resumes where it ended.
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import os
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,6 +49,8 @@ class CachedClip:
     """(V, 4, 4) float64, as the calibration has it: what a network is told"""
     T_world_reference: np.ndarray
     """(T, 4, 4) float64, by the head pose and that calibration"""
+    action: np.ndarray | None = field(default=None, kw_only=True)
+    """(T,) str, labels of `synth.motion.clip.ACTIONS`; None in files from before there were any"""
 
     @property
     def frames(self) -> int:
@@ -84,7 +85,7 @@ def write(path: Path, clip: CachedClip) -> None:
     """Write a clip; the file appears when it is complete."""
     part = path.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as file:
-        np.savez(file, **{field.name: getattr(clip, field.name) for field in dataclasses.fields(clip)})
+        np.savez(file, **{name: value for name, value in vars(clip).items() if value is not None})
     part.rename(path)
 
 
@@ -120,6 +121,7 @@ def render(seed: int, data: DataConfig, split: str) -> CachedClip:
         visible=np.asarray(recording.visible, np.uint8),
         T_reference_camera=rigid.invert(T_head_nominal[0]) @ T_head_nominal,
         T_world_reference=recording.T_world_head @ T_head_nominal[0],
+        action=np.array(recording.action),
     )
 
 

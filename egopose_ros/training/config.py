@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import yaml
-
-from egopose_ros.config import ConfigError, flatten, option, replace
+from egopose_ros.config import ConfigError, option
 
 
 @dataclass(frozen=True)
@@ -47,15 +42,22 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class StageConfig:
+class ScheduleConfig:
     """One stage of training: clips of `frames`, `batch` of them a step; no steps leave it out."""
 
     steps: int = option(1000, "Optimiser steps.", minimum=0)
     batch: int = option(48, "Clips in a batch.", minimum=1)
-    frames: int = option(1, "Frames of a clip: 1 trains decoders and backbone frame by frame.", minimum=1)
+    frames: int = option(1, "Frames of a clip: 1 trains frame by frame.", minimum=1)
     side: int = option(256, "Side of the canonical image; networks run at 256.", minimum=64, maximum=256, unit="px")
     learning_rate: float = option(1e-3, "Peak of the cosine schedule.", minimum=0.0, maximum=1.0)
+    final_rate: float = option(0.01, "Share of the learning rate that is left at the end.", minimum=0.0, maximum=1.0)
     warmup: int = option(100, "Steps of linear warm-up.", minimum=0)
+
+
+@dataclass(frozen=True)
+class StageConfig(ScheduleConfig):
+    """A stage of EgoPoseFormer v2."""
+
     train_backbone: bool = option(True, "Train the image encoder, too; else it is frozen with its batch norms.")
     backbone_rate: float = option(1.0, "Factor of the learning rate for the backbone.", minimum=0.0, maximum=10.0)
     passes: int = option(
@@ -101,8 +103,8 @@ class DistillConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Everything a training run can be told but the network's own settings.
+class RunConfig:
+    """What every training run can be told.
 
     `data` are clips of motion; `stills` are few frames far apart, so that stages of single frames see more bodies and
     rooms for the same rendering. Those stages take both.
@@ -112,20 +114,6 @@ class TrainConfig:
     data: DataConfig = DataConfig()
     stills: DataConfig = DataConfig(seed=100_000, clips=0, validation_clips=0, clip_frames=4, rates_hz=("2",))
     augment: AugmentConfig = AugmentConfig()
-    loss: LossConfig = LossConfig()
-    distill: DistillConfig = DistillConfig()
-    small: StageConfig = StageConfig(side=128, batch=64)
-    frames: StageConfig = StageConfig(learning_rate=5e-4, mse_start=0.5)
-    decoders: StageConfig = StageConfig(steps=0, train_backbone=False, passes=8)
-    sequences: StageConfig = StageConfig(
-        steps=500, batch=8, frames=16, learning_rate=3e-4, train_backbone=False, mse_start=0.0
-    )
-    backbone_weights: str = option(
-        "", "File of a published state dict that the backbone starts from; none: random. .pth or .safetensors"
-    )
-    freeze_early: bool = option(
-        False, "Leave the backbone's layers up to stride 8 as they start, with their batch norms, for half the time."
-    )
     seed: int = option(0, "Seed of weights, order and augmentation.", minimum=0)
     weight_decay: float = option(0.02, "AdamW's weight decay, of matrices only.", minimum=0.0)
     clip_norm: float = option(1.0, "Largest norm of the gradient.", minimum=0.0)
@@ -146,18 +134,21 @@ class TrainConfig:
             raise ConfigError(f"stills.views: expected {self.data.views} as data.views, got {self.stills.views}")
 
 
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """Everything a run of EgoPoseFormer v2 can be told but the network's own settings."""
 
-def load(path: str | Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """Return the run and the network's own settings (below `model`) of a YAML file of overrides.
-
-    ConfigError for a setting that is unknown or does not fit.
-    """
-    text = Path(path).read_text()
-    try:
-        nested = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected YAML, got {error}") from None
-    if not isinstance(nested, dict):
-        raise ConfigError(f"{path}: expected settings by name, got {type(nested).__name__}")
-    model = nested.pop("model", {}) or {}
-    return replace(TrainConfig(), flatten(nested)), dict(model)
+    loss: LossConfig = LossConfig()
+    distill: DistillConfig = DistillConfig()
+    small: StageConfig = StageConfig(side=128, batch=64)
+    frames: StageConfig = StageConfig(learning_rate=5e-4, mse_start=0.5)
+    decoders: StageConfig = StageConfig(steps=0, train_backbone=False, passes=8)
+    sequences: StageConfig = StageConfig(
+        steps=500, batch=8, frames=16, learning_rate=3e-4, train_backbone=False, mse_start=0.0
+    )
+    backbone_weights: str = option(
+        "", "File of a published state dict that the backbone starts from; none: random. .pth or .safetensors"
+    )
+    freeze_early: bool = option(
+        False, "Leave the backbone's layers up to stride 8 as they start, with their batch norms, for half the time."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.networks import student_t
 from egopose_ros.networks.interface import NetworkInput
+from egopose_ros.skeleton import SMPL22, skeleton
+from egopose_ros.synth.motion.clip import ACTIONS
 from egopose_ros.training.augment import LabelledSample, Sample, augment
 from egopose_ros.training.cache import CachedClip
 from egopose_ros.training.config import AugmentConfig
@@ -47,19 +50,30 @@ class Batch:
     input: NetworkInput
     joints: Tensor
     """(B, T, J, 3) float32 [m], reference frame"""
-    rotations: Tensor
-    """(B, T, J, 3, 3) float32"""
+    rotations: Tensor | None
+    """(B, T, J, 3, 3) float32; None for a skeleton without them"""
     joints_px: Tensor
     """(B, T, V, J, 2) float32"""
     visible: Tensor
     """(B, T, V, J) uint8"""
     teacher: Teacher | None = None
+    actions: Tensor | None = None
+    """(B, T) int64, numbers in `synth.motion.clip.ACTIONS`, -1 where unknown"""
+
+    def of(self, name: str) -> Batch:
+        """Return the batch with the joints of another skeleton, all of which it has; without rotations then."""
+        if name == SMPL22.name:
+            return self
+        chosen = [SMPL22.index(joint) for joint in skeleton(name).joints]
+        parts = {part: getattr(self, part)[..., chosen, :] for part in ("joints", "joints_px")}
+        return dataclasses.replace(self, **parts, rotations=None, visible=self.visible[..., chosen])
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
         moved = {name: value.to(device, non_blocking=True) for name, value in vars(self.input).items()}
         rest = {name: value for name, value in vars(self).items() if name != "input" and value is not None}
-        return Batch(NetworkInput(**moved), **{k: value.to(device, non_blocking=True) for k, value in rest.items()})
+        rest = {name: value.to(device, non_blocking=True) for name, value in rest.items()}
+        return dataclasses.replace(self, input=NetworkInput(**moved), **rest)
 
 
 class ClipDataset(Dataset):
@@ -114,7 +128,15 @@ def decode(clip: CachedClip, start: int, frames: int, side: int = CANONICAL.size
         T_reference_camera=clip.T_reference_camera,
         T_world_reference=T_world_reference,
         gravity_reference=np.swapaxes(T_world_reference[:, :3, :3], -1, -2) @ _DOWN_WORLD,
+        actions=_numbers(None if clip.action is None else clip.action[window], frames),
     )
+
+
+def _numbers(action: np.ndarray | None, frames: int) -> np.ndarray:
+    """Return the numbers (T,) of labels."""
+    if action is None:
+        return np.full(frames, -1, np.int64)
+    return np.array([ACTIONS.index(label) if label in ACTIONS else -1 for label in action], np.int64)
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -140,6 +162,7 @@ def collate(samples: list[Sample]) -> Batch:
         rotations=stack("rotations", torch.float32),
         joints_px=stack("joints_px", torch.float32),
         visible=stack("visible", torch.uint8),
+        actions=stack("actions", torch.int64),
         teacher=_teacher(samples),
     )
 

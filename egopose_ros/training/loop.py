@@ -1,4 +1,4 @@
-"""The training loop: two stages, averaged weights, checks, checkpoints that resume exactly."""
+"""The training loop: the stages of a network's recipe, averaged weights, checks, checkpoints that resume exactly."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from tqdm import tqdm
 
 from egopose_ros import checkpoint
 from egopose_ros.config import options
-from egopose_ros.features.backbones import load_published
 from egopose_ros.networks.table import build, settings_of
+from egopose_ros.skeleton import skeleton
 from egopose_ros.training import cache, validation
-from egopose_ros.training.config import StageConfig, TrainConfig
+from egopose_ros.training.config import RunConfig, ScheduleConfig
 from egopose_ros.training.data import Batch, ClipDataset, collate, loader
 from egopose_ros.training.labelled import LabelledClip, LabelledDataset, MixedDataset
 from egopose_ros.training.losses import cosine
 from egopose_ros.training.memory import remembered
-from egopose_ros.training.recipe import HeatmapHead, batch_losses, encode
+from egopose_ros.training.recipes import RECIPES
 
-STAGES = ("small", "frames", "decoders", "sequences")
-"""single frames at a small size, single frames at full size, the same for the decoders alone, sequences"""
 BAD_STEPS = 10
 """steps in a row whose gradient is not finite before training gives up"""
 _LOG_EVERY = 20
@@ -37,7 +35,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: RunConfig,
         model: dict[str, Any],
         folder: Path,
         clips: list[cache.CachedClip],
@@ -52,11 +50,11 @@ class Trainer:
         self.folder = folder
         self.clips, self.validation_clips = clips, validation_clips
         self.stills, self.labelled = stills or [], labelled or []
+        self.recipe, _ = RECIPES[config.network]
         self.network = build(config.network, {"views": config.data.views, **model}).to(config.device)
-        if config.backbone_weights:
-            load_published(self.network.encoder.backbone, config.backbone_weights)
+        self.recipe.start(self.network, config)
         self.network.encoder.to(memory_format=torch.channels_last)
-        self.head = HeatmapHead(self.network.config.width).to(config.device)
+        self.head = self.recipe.heads(self.network).to(config.device)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         if config.compile:
             self.network.encoder.compile()
@@ -69,7 +67,7 @@ class Trainer:
     def run(self, stop_after: int | None = None) -> Path | None:
         """Train to the end and return the checkpoint; None when stopped after so many steps, resumable."""
         done = 0
-        while self.stage < len(STAGES):
+        while self.stage < len(self.recipe.stages):
             settings = self._settings()
             for batch, tokens in self._progress(settings, stop_after, done):
                 self._train_step(batch, tokens, settings)
@@ -110,7 +108,7 @@ class Trainer:
         state = torch.load(path, map_location="cpu", weights_only=True)
         mine = _resume_settings(self.config, self.network)
         # A setting that is newer than the run had its default.
-        saved = _resume_settings(TrainConfig(), self.network) | json.loads(state["settings"])
+        saved = _resume_settings(type(self.config)(), self.network) | json.loads(state["settings"])
         changed = sorted(key for key in mine.keys() | saved.keys() if mine.get(key) != saved.get(key))
         if changed:
             difference = ", ".join(f"{key} {saved.get(key)} -> {mine.get(key)}" for key in changed)
@@ -129,36 +127,24 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Measure the averaged weights, log the numbers and draw a sheet."""
         batches = self._validation_batches()
-        predicted = validation.predictions(self.average, batches)
-        numbers = validation.numbers(batches, predicted)
+        picture = self.folder / f"{self._name()}_{self.step:06d}.jpg"
+        numbers = self.recipe.validate(self.network, self.average, self.head, batches, self._name(), picture)
         self._log("validation", numbers)
-        validation.draw(self.folder / f"{self._name()}_{self.step:06d}.jpg", batches, predicted)
         return numbers
 
     def _name(self) -> str:
-        return STAGES[self.stage]
+        return self.recipe.stages[self.stage]
 
-    def _settings(self) -> StageConfig:
+    def _settings(self) -> ScheduleConfig:
         return getattr(self.config, self._name())
 
     def _start_stage(self) -> torch.optim.AdamW:
         """Freeze what the stage freezes and return a new optimiser; norms and biases do not decay."""
-        if self.stage >= len(STAGES):
+        if self.stage >= len(self.recipe.stages):
             return self.optimizer
         settings = self._settings()
-        self.network.train()
-        self.network.encoder.requires_grad_(settings.train_backbone)
-        self.network.encoder.train(settings.train_backbone)
-        if self.config.freeze_early:
-            for layer in self.network.encoder.backbone.early():
-                layer.requires_grad_(False).eval()
-        backbone = set(self.network.encoder.backbone.parameters())
         groups = []
-        for factor, chosen in (
-            (1.0, [p for m in (self.network, self.head) for p in m.parameters() if p not in backbone]),
-            (settings.backbone_rate, list(self.network.encoder.backbone.parameters())),
-        ):
-            trained = [p for p in chosen if p.requires_grad]
+        for factor, trained in self.recipe.trained(self.network, self.head, self._name(), self.config):
             for decay, wide in ((self.config.weight_decay, True), (0.0, False)):
                 parameters = [p for p in trained if (p.ndim > 1) == wide]
                 if parameters:
@@ -177,9 +163,9 @@ class Trainer:
     def _finish(self) -> Path:
         self.stage -= 1
         batches = self._validation_batches()
-        predicted = validation.predictions(self.average, batches)
-        validation.calibrate(self.average, batches, predicted)
-        numbers = validation.numbers(batches, validation.predictions(self.average, batches))
+        validation.calibrate(self.average, batches, validation.predictions(self.average, batches))
+        body = skeleton(self.network.skeleton)
+        numbers = validation.numbers(batches, validation.predictions(self.average, batches), body)
         self.stage += 1
         path = self.folder / f"{self.config.network}.safetensors"
         facts = {
@@ -193,7 +179,7 @@ class Trainer:
         checkpoint.save(path, self.average, facts)
         return path
 
-    def _progress(self, settings: StageConfig, stop_after: int | None, done: int) -> Any:
+    def _progress(self, settings: ScheduleConfig, stop_after: int | None, done: int) -> Any:
         """Yield the stage's remaining batches below a bar with the time left."""
         last = settings.steps if stop_after is None else min(settings.steps, self.step + stop_after - done)
         seed = self.config.seed + 1000 * self.stage
@@ -203,27 +189,31 @@ class Trainer:
             taught = LabelledDataset(self.labelled, settings.frames, seed, self.config.distill, settings.side)
             dataset = MixedDataset(dataset, taught, settings.batch, self.config.distill.share)
         steps, workers = range(self.step, last), self.config.loader_workers
-        if settings.passes > 1:
-            batches = remembered(dataset, settings.batch, steps, settings.passes, workers, self._encode)
+        passes = self.recipe.passes(settings)
+        if passes > 1:
+            batches = remembered(dataset, settings.batch, steps, passes, workers, self._encode)
         else:
             batches = ((batch, None) for batch in loader(dataset, settings.batch, steps, workers))
         return tqdm(batches, self._name(), settings.steps, initial=self.step, unit="step", smoothing=0.05)
 
     @torch.no_grad()
     def _encode(self, batch: Batch) -> torch.Tensor:
-        return encode(self.network, batch.to(self.config.device), self.config.autocast)
+        return self.recipe.encode(self.network, self._place(batch), self.config)
 
-    def _train_step(self, batch: Batch, tokens: torch.Tensor | None, settings: StageConfig) -> None:
+    def _place(self, batch: Batch) -> Batch:
+        """Return a batch on the device, with the joints that the network has."""
+        return batch.of(self.network.skeleton).to(self.config.device)
+
+    def _train_step(self, batch: Batch, tokens: torch.Tensor | None, settings: ScheduleConfig) -> None:
         began = time.monotonic()
         progress = self.step / settings.steps
-        rate = settings.learning_rate * min(1.0, (self.step + 1) / max(settings.warmup, 1)) * cosine(1, 0.01, progress)
+        warm = min(1.0, (self.step + 1) / max(settings.warmup, 1))
+        rate = settings.learning_rate * warm * cosine(1, settings.final_rate, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        mse_weight = cosine(settings.mse_start, settings.mse_end, progress)
-        losses = batch_losses(
-            self.network, self.head, batch.to(self.config.device), tokens, mse_weight, self.config.loss,
-            self.config.autocast,
-        )  # fmt: skip
+        losses = self.recipe.losses(
+            self.network, self.head, self._place(batch), tokens, self._name(), progress, self.config
+        )
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -269,7 +259,7 @@ class Trainer:
         size = 32 if single else 4
         numbers = range(len(dataset.windows))
         return [
-            collate([dataset[n] for n in numbers[start : start + size]]).to(self.config.device)
+            self._place(collate([dataset[n] for n in numbers[start : start + size]]))
             for start in range(0, len(numbers), size)
         ]
 
@@ -284,7 +274,7 @@ class Trainer:
             tqdm.write(f"{self._name()} {self.step}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
 
 
-def _resume_settings(config: TrainConfig, network: nn.Module) -> dict[str, Any]:
+def _resume_settings(config: RunConfig, network: nn.Module) -> dict[str, Any]:
     """Return what must not change between the parts of a run, as JSON gives it back."""
     free = {"compile", "device", "threads", "loader_workers", "validate_every", "checkpoint_every", "tensorboard"}
     run = {item.name: item.default for item in options(config) if item.name not in free}

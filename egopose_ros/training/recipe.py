@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.features.backbones import load_published
 from egopose_ros.networks.body import JOINTS
 from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate
 from egopose_ros.skeleton import SMPL22
-from egopose_ros.training.config import LossConfig
+from egopose_ros.training import validation
+from egopose_ros.training.config import LossConfig, StageConfig, TrainConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.distill import mixed_losses
-from egopose_ros.training.losses import Losses, heatmap_error, pose_losses
+from egopose_ros.training.losses import Losses, cosine, heatmap_error, pose_losses
 
 LIMBS = [
     SMPL22.index(f"{side}_{joint}")
@@ -75,3 +80,62 @@ def attention_error(estimate: Estimate, batch: Batch) -> Tensor:
     side = round(estimate.attention.shape[-1] ** 0.5)
     maps = estimate.attention[..., : len(joints), :].unflatten(-1, (side, side))
     return heatmap_error(maps, batch.joints_px[..., joints, :], batch.visible[..., joints], CANONICAL.size[0])
+
+
+class EgoPoseFormerV2Recipe:
+    """Single frames at a small size, single frames at full size, the same for the decoders alone, sequences."""
+
+    stages = ("small", "frames", "decoders", "sequences")
+    tiny: dict[str, Any] = {
+        **{f"{stage}.{name}": value for stage in stages for name, value in (("warmup", 1), ("steps", 4))},
+        "small.batch": 16, "frames.batch": 4, "decoders.batch": 4, "sequences.batch": 1, "sequences.frames": 8,
+    }  # fmt: skip
+
+    def heads(self, network: EgoPoseFormerV2) -> HeatmapHead:
+        """Return what teaches and does not ship."""
+        return HeatmapHead(network.config.width)
+
+    def start(self, network: EgoPoseFormerV2, config: TrainConfig) -> None:
+        """Load the weights that training starts from."""
+        if config.backbone_weights:
+            load_published(network.encoder.backbone, config.backbone_weights)
+
+    def trained(
+        self, network: EgoPoseFormerV2, head: HeatmapHead, stage: str, config: TrainConfig
+    ) -> list[tuple[float, list[nn.Parameter]]]:
+        """Freeze what the stage freezes; return its parameters by the factor of their learning rate."""
+        settings = getattr(config, stage)
+        network.train()
+        network.encoder.requires_grad_(settings.train_backbone)
+        network.encoder.train(settings.train_backbone)
+        if config.freeze_early:
+            for layer in network.encoder.backbone.early():
+                layer.requires_grad_(False).eval()
+        backbone = set(network.encoder.backbone.parameters())
+        rest = [p for module in (network, head) for p in module.parameters() if p not in backbone]
+        both = ((1.0, rest), (settings.backbone_rate, network.encoder.backbone.parameters()))
+        return [(factor, [p for p in parameters if p.requires_grad]) for factor, parameters in both]
+
+    def passes(self, settings: StageConfig) -> int:
+        """Return how often a batch is used."""
+        return settings.passes
+
+    def encode(self, network: EgoPoseFormerV2, batch: Batch, config: TrainConfig) -> Tensor:
+        """Return the tokens of a batch."""
+        return encode(network, batch, config.autocast)
+
+    def losses(
+        self, network: EgoPoseFormerV2, head: HeatmapHead, batch: Batch, tokens: Tensor | None, stage: str,
+        progress: float, config: TrainConfig,
+    ) -> Losses:  # fmt: skip
+        """Return the losses of a batch."""
+        settings = getattr(config, stage)
+        mse_weight = cosine(settings.mse_start, settings.mse_end, progress)
+        return batch_losses(network, head, batch, tokens, mse_weight, config.loss, config.autocast)
+
+    def validate(
+        self, network: EgoPoseFormerV2, average: EgoPoseFormerV2, head: HeatmapHead, batches: list[Batch], stage: str,
+        picture: Path,
+    ) -> dict[str, float]:  # fmt: skip
+        """Return the numbers of held-out clips, and draw some into a picture."""
+        return validation.examine(average, batches, SMPL22, picture)

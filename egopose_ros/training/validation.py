@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,7 +16,7 @@ from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.evaluation.metrics import joint_errors, pa_mpjpe
 from egopose_ros.networks import student_t
 from egopose_ros.networks.interface import Prediction
-from egopose_ros.skeleton import SMPL22
+from egopose_ros.skeleton import Skeleton
 from egopose_ros.structs import Visibility
 from egopose_ros.training.data import Batch
 
@@ -23,18 +26,39 @@ _PICTURES = 12
 _TILE = (2 * CANONICAL.size[0], 2 * CANONICAL.size[1])
 
 
+def examine(network: nn.Module, batches: list[Batch], body: Skeleton, picture: Path) -> dict[str, float]:
+    """Return the numbers of a network's poses, and draw some into a picture."""
+    predicted = predictions(network, batches)
+    draw(picture, batches, predicted, body)
+    return numbers(batches, predicted, body)
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for a while; what was frozen before stays frozen after."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    yield
+    for module in training:
+        module.training = True
+
+
 @torch.inference_mode()
 def predictions(network: nn.Module, batches: list[Batch]) -> list[Prediction]:
-    """Return what a network in evaluation mode says about every batch."""
-    was_training = network.training
-    network.eval()
-    results = [network(batch.input) for batch in batches]
-    network.train(was_training)
-    return results
+    """Return what a network in evaluation mode says about every frame: T less its lookahead, which are never answered."""
+    with evaluation_mode(network):
+        return [_answers(network(batch.input), network.lookahead) for batch in batches]
 
 
-def numbers(batches: list[Batch], predicted: list[Prediction]) -> dict[str, float]:
+def _answers(said: Prediction, lookahead: int) -> Prediction:
+    """Return what was said about each frame of what was said after it."""
+    values = {name: value for name, value in vars(said).items() if value is not None}
+    return dataclasses.replace(said, **{name: value[:, lookahead:] for name, value in values.items()})
+
+
+def numbers(batches: list[Batch], predicted: list[Prediction], body: Skeleton) -> dict[str, float]:
     """Return errors [mm], apart for visible and hidden joints, and the share of joints in their 90 % region."""
+    batches = [_answered(batch, prediction) for batch, prediction in zip(batches, predicted)]
     joints = np.concatenate([p.joints.flatten(0, 1).cpu().numpy() for p in predicted])
     truth = np.concatenate([b.joints.flatten(0, 1).cpu().numpy() for b in batches])
     seen = np.concatenate([(b.visible == Visibility.VISIBLE).any(2).flatten(0, 1).cpu().numpy() for b in batches])
@@ -46,11 +70,17 @@ def numbers(batches: list[Batch], predicted: list[Prediction]) -> dict[str, floa
         "occluded_mm": float(errors[~seen].mean()) if (~seen).any() else float("nan"),
     }
     for name, region in (("wrist", "wrist"), ("foot", "foot"), ("knee", "knee")):
-        columns = [i for i, joint in enumerate(SMPL22.joints) if region in joint]
+        columns = [i for i, joint in enumerate(body.joints) if region in joint]
         result[f"{name}_mm"] = float(errors[:, columns].mean())
     if predicted[0].covariance is not None:
         result["in_90_percent"] = float((_squared_distances(batches, predicted) <= student_t.quantile(REGION)).mean())
     return result
+
+
+def _answered(batch: Batch, prediction: Prediction) -> Batch:
+    """Return the truth of the frames that a prediction is about."""
+    frames = prediction.joints.shape[1]
+    return dataclasses.replace(batch, joints=batch.joints[:, :frames], visible=batch.visible[:, :frames])
 
 
 def calibrate(network: nn.Module, batches: list[Batch], predicted: list[Prediction]) -> None:
@@ -67,20 +97,21 @@ def _squared_distances(batches: list[Batch], predicted: list[Prediction]) -> np.
     distances = []
     for batch, prediction in zip(batches, predicted):
         scale = prediction.covariance * ((student_t.NU - 2.0) / student_t.NU)
-        error = batch.joints - prediction.joints
+        error = _answered(batch, prediction).joints - prediction.joints
         distances.append(student_t.mahalanobis(error, torch.linalg.cholesky(scale)).flatten(0, 1).cpu().numpy())
     return np.concatenate(distances)
 
 
-def draw(path: Path, batches: list[Batch], predicted: list[Prediction]) -> None:
+def draw(path: Path, batches: list[Batch], predicted: list[Prediction], body: Skeleton) -> None:
     """Write a sheet of last frames, first view: truth thin and white, prediction thick and coloured by side."""
     tiles = []
     for batch, prediction in zip(batches, predicted):
+        last = prediction.joints.shape[1] - 1
         for clip in range(len(batch.joints)):
-            image = np.ascontiguousarray(batch.input.images[clip, -1, 0].cpu().permute(1, 2, 0).numpy())
+            image = np.ascontiguousarray(batch.input.images[clip, last, 0].cpu().permute(1, 2, 0).numpy())
             image = cv2.resize(image, _TILE, interpolation=cv2.INTER_LINEAR)  # a stage may see them smaller
-            _draw_skeleton(image, prediction.joints[clip, -1].cpu(), 2, None)
-            _draw_skeleton(image, batch.joints[clip, -1].cpu(), 1, (255, 255, 255))
+            _draw_skeleton(image, prediction.joints[clip, last].cpu(), body, 2, None)
+            _draw_skeleton(image, batch.joints[clip, last].cpu(), body, 1, (255, 255, 255))
             tiles.append(image)
     # Evenly over all clips: neighbours look alike.
     chosen = [tiles[round(i)] for i in np.linspace(0, len(tiles) - 1, min(_PICTURES, len(tiles)))]
@@ -90,11 +121,13 @@ def draw(path: Path, batches: list[Batch], predicted: list[Prediction]) -> None:
     cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
 
 
-def _draw_skeleton(image: np.ndarray, joints: torch.Tensor, width: int, colour: tuple[int, int, int] | None) -> None:
+def _draw_skeleton(
+    image: np.ndarray, joints: torch.Tensor, body: Skeleton, width: int, colour: tuple[int, int, int] | None
+) -> None:
     pixels, valid = CANONICAL.project(joints)
     points = [tuple(int(v) for v in point) for point in np.rint(pixels.numpy() * 2 + 0.5)]
-    for parent, child in SMPL22.bones:
+    for parent, child in body.bones:
         if valid[parent] and valid[child]:
-            side = SMPL22.joints[child].partition("_")[0]
+            side = body.joints[child].partition("_")[0]
             own = {"left": (80, 160, 255), "right": (255, 120, 60)}.get(side, (90, 220, 90))
             cv2.line(image, points[parent], points[child], colour or own, width, cv2.LINE_AA)

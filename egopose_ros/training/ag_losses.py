@@ -1,0 +1,83 @@
+"""AG-EgoPose's losses as pure functions: heatmaps, positions, bones, and the actions that guide the motion features.
+
+L = l_pos L_pos + l_bone L_bone + l_cos L_cos with 1, 0.1 and 0.01, lengths in metres (the paper does not say which unit;
+in millimetres the direction would not count at all).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from egopose_ros.structs import Visibility
+
+HEATMAP_SIGMA = 2.0
+"""[cells]"""
+UNKNOWN_ACTION = -1
+Bones = tuple[tuple[int, int], ...]
+
+
+def heatmap_targets(
+    joints_px: Float[Tensor, "*batch J 2"], visible: UInt8[Tensor, "*batch J"], size: int, side: int
+) -> Float[Tensor, "*batch J side side"]:
+    """Return maps of `side` cells with a Gaussian of height one at each joint of images of `size` pixels (eq. 7).
+
+    A hidden joint has one too: it is where the joint is. One out of view has none.
+    """
+    at = (joints_px + 0.5) * (side / size) - 0.5
+    cells = torch.arange(side, device=at.device)
+    columns, rows = (torch.exp(-(cells - at[..., axis, None]).square() / (2 * HEATMAP_SIGMA**2)) for axis in (0, 1))
+    inside = (visible != Visibility.OUT_OF_VIEW)[..., None, None]
+    return torch.where(inside, rows[..., :, None] * columns[..., None, :], 0.0)
+
+
+def heatmap_cross_entropy(
+    logits: Float[Tensor, "*batch h w"], target: Float[Tensor, "*batch h w"], positive_weight: float = 1.0
+) -> Float[Tensor, ""]:
+    """Return the mean binary cross-entropy of a map's cells (eq. 1); `positive_weight` scales what pulls them up."""
+    return F.binary_cross_entropy_with_logits(logits, target, pos_weight=logits.new_tensor(positive_weight))
+
+
+def heatmap_squared_error(
+    maps: Float[Tensor, "*batch h w"], target: Float[Tensor, "*batch h w"]
+) -> Float[Tensor, ""]:
+    """Return the mean squared error of a map's cells (an ablation)."""
+    return (maps - target).square().mean()
+
+
+def position_error(joints: Float[Tensor, "*batch J 3"], truth: Float[Tensor, "*batch J 3"]) -> Float[Tensor, ""]:
+    """Return the mean distance [m]."""
+    return _length(joints - truth).mean()
+
+
+def bone_length_error(
+    joints: Float[Tensor, "*batch J 3"], truth: Float[Tensor, "*batch J 3"], bones: Bones
+) -> Float[Tensor, ""]:
+    """Return the mean squared error of the lengths of bones [m^2]."""
+    return (_length(_vectors(joints, bones)) - _length(_vectors(truth, bones))).square().mean()
+
+
+def bone_direction_error(
+    joints: Float[Tensor, "*batch J 3"], truth: Float[Tensor, "*batch J 3"], bones: Bones
+) -> Float[Tensor, ""]:
+    """Return minus the mean cosine between bones, -1 at best."""
+    return -F.cosine_similarity(_vectors(joints, bones), _vectors(truth, bones), dim=-1).mean()
+
+
+def action_error(logits: Float[Tensor, "*batch A"], actions: Int64[Tensor, "*batch"]) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy of the frames whose action is known, zero without one."""
+    error = F.cross_entropy(logits.flatten(0, -2), actions.flatten(), ignore_index=UNKNOWN_ACTION, reduction="sum")
+    return error / (actions != UNKNOWN_ACTION).sum().clamp(min=1)
+
+
+def _vectors(joints: Tensor, bones: Bones) -> Tensor:
+    """Return the bones (..., B, 3) of (parent, child) pairs."""
+    parents, children = zip(*bones)
+    return joints[..., list(children), :] - joints[..., list(parents), :]
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Return norms that have a gradient at zero."""
+    return (vectors.square().sum(-1) + 1e-12).sqrt()

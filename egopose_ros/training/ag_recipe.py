@@ -1,0 +1,235 @@
+"""How AG-EgoPose is trained: heatmaps of single frames, motion features by the actions they show, poses of windows.
+
+The paper trains heatmaps, freezes them, and takes motion features of a network pre-trained on Ego4D's actions, frozen
+too. Where no such weights are given, the middle stage makes them from the actions of the synthetic world, so that the
+motion is guided by actions in fact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.config import ConfigError, option
+from egopose_ros.features.backbones import load_published
+from egopose_ros.features.heatmaps import peaks
+from egopose_ros.networks import student_t
+from egopose_ros.networks.action_former import load_action_former
+from egopose_ros.networks.ag_egopose import AgEgoPose
+from egopose_ros.skeleton import MPI15
+from egopose_ros.structs import Visibility
+from egopose_ros.synth.motion.clip import ACTIONS
+from egopose_ros.training import ag_losses, validation
+from egopose_ros.training.ag_losses import UNKNOWN_ACTION
+from egopose_ros.training.config import RunConfig, ScheduleConfig
+from egopose_ros.training.data import Batch
+from egopose_ros.training.losses import UNIT, Losses
+
+PARTS = ("heatmaps", "backbone", "last_block", "projection", "encoder", "decoder")
+NEAR_PX = 8.0
+"""a peak this close to its joint is counted as right"""
+
+
+@dataclass(frozen=True)
+class PartStage(ScheduleConfig):
+    """A stage that trains some parts of the network."""
+
+    final_rate: float = option(0.1, "Share of the learning rate that is left at the end.", minimum=0.0, maximum=1.0)
+    train: tuple[str, ...] = option(
+        PARTS, f"Parts that are trained; the rest is frozen, norms included: {', '.join(PARTS)}. What a network lacks "
+        "is left out: one with a shared backbone has no backbone but that of its heatmaps.",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.train) - set(PARTS))
+        if unknown or not self.train:
+            raise ConfigError(f"train: expected some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}")
+
+
+@dataclass(frozen=True)
+class AgLossConfig:
+    """Weights of the losses, in metres; those of the pose are the paper's."""
+
+    position: float = option(1.0, "lambda_pos (the published code: 5).", minimum=0.0)
+    bone: float = option(0.1, "lambda_bone, of the length of bones.", minimum=0.0)
+    direction: float = option(0.01, "lambda_cos, of the direction of bones.", minimum=0.0)
+    uncertainty: float = option(0.1, "Likelihood, which trains the head of uncertainty alone.", minimum=0.0)
+    positive_weight: float = option(1.0, "Of what pulls heatmaps up (the published code: 12).", minimum=0.0)
+    heatmap: float = option(1.0, "Heatmaps in the stage of poses, where that trains them.", minimum=0.0)
+    action: float = option(0.1, "Actions in the stage of poses, where that trains the encoder.", minimum=0.0)
+
+
+@dataclass(frozen=True)
+class AgTrainConfig(RunConfig):
+    """Everything a run of AG-EgoPose can be told but the network's own settings."""
+
+    network: str = option("ag_egopose", "Network to train.", choices=("ag_egopose",))
+    loss: AgLossConfig = AgLossConfig()
+    heatmaps: PartStage = PartStage(steps=20_000, batch=32, train=("heatmaps",))
+    actions: PartStage = PartStage(
+        steps=4000, batch=8, frames=64, train=("backbone", "projection", "encoder"), learning_rate=3e-4
+    )
+    poses: PartStage = PartStage(steps=8000, batch=8, frames=64, train=("last_block", "projection", "decoder"))
+    weight_decay: float = option(0.0, "AdamW's weight decay, of matrices only; 0 is Adam.", minimum=0.0)
+    clip_norm: float = option(5.0, "Largest norm of the gradient.", minimum=0.0)
+    spatial_weights: str = option(
+        "", "File of a published state dict that the heatmaps' backbone starts from; none: random. .pth or .safetensors"
+    )
+    temporal_weights: str = option("", "The same for the backbone of the motion features.")
+    encoder_weights: str = option(
+        "", "ActionFormer checkpoint that the temporal encoder starts from; none: random, taught by the stage of actions."
+    )
+
+
+class AgRecipe:
+    """See the module's docstring."""
+
+    stages = ("heatmaps", "actions", "poses")
+    tiny: dict[str, Any] = {
+        "heatmaps.steps": 4, "heatmaps.batch": 4, "actions.steps": 3, "actions.batch": 2, "actions.frames": 8,
+        "poses.steps": 4, "poses.batch": 2, "poses.frames": 8,
+        **{f"{stage}.warmup": 1 for stage in stages},
+    }  # fmt: skip
+
+    def heads(self, network: AgEgoPose) -> nn.Module:
+        """Return what teaches and does not ship: actions of motion features."""
+        return nn.Linear(network.config.temporal_width, len(ACTIONS))
+
+    def start(self, network: AgEgoPose, config: AgTrainConfig) -> None:
+        """Load the weights that training starts from; ValueError where the network has no place for them."""
+        streams = network.encoder
+        for name, path, place, load in (
+            ("spatial_weights", config.spatial_weights, streams.spatial and streams.spatial.backbone, load_published),
+            ("temporal_weights", config.temporal_weights, streams.temporal and streams.temporal.backbone, load_published),
+            ("encoder_weights", config.encoder_weights, network.temporal, load_action_former),
+        ):
+            if path and place is None:
+                raise ValueError(f"{name}: expected a network with that part of its own, got none for {path}")
+            if path:
+                load(place, path)
+
+    def trained(
+        self, network: AgEgoPose, head: nn.Module, stage: str, config: AgTrainConfig
+    ) -> list[tuple[float, list[nn.Parameter]]]:
+        """Freeze what the stage freezes; return its parameters by the factor of their learning rate."""
+        network.requires_grad_(False).eval()
+        settings = getattr(config, stage)
+        chosen = [module for part in settings.train for module in _modules(network, part)]
+        if settings.steps and not chosen:
+            raise ValueError(f"{stage}.train: expected a part that this network has, got {', '.join(settings.train)}")
+        for module in chosen:
+            module.requires_grad_(True).train()
+        return [(1.0, [p for p in (*network.parameters(), *head.parameters()) if p.requires_grad])]
+
+    def passes(self, settings: PartStage) -> int:
+        """Return how often a batch is used: heatmaps of many frames are too large to be kept."""
+        return 1
+
+    def losses(
+        self, network: AgEgoPose, head: nn.Module, batch: Batch, tokens: None, stage: str, progress: float,
+        config: AgTrainConfig,
+    ) -> Losses:  # fmt: skip
+        """Return the losses of a batch; images are encoded in bf16 on request, the rest stays in fp32."""
+        if stage == "heatmaps":
+            loss = self._heatmap_loss(network, self._heatmaps(network, batch, config), batch, config)
+            return Losses(loss, {"heatmap": loss})
+        if stage == "actions":
+            features = network.projection(self._features(network, batch, config))
+            motion = network.encode_motion(features.unflatten(0, batch.joints.shape[:2]))
+            loss = ag_losses.action_error(head(motion), batch.actions)
+            return Losses(loss, {"action": loss})
+        return self._pose_losses(network, head, batch, config)
+
+    def _pose_losses(self, network: AgEgoPose, head: nn.Module, batch: Batch, config: AgTrainConfig) -> Losses:
+        weights, train = config.loss, config.poses.train
+        images = batch.input.images.flatten(0, 2)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
+            heatmaps, features = network.encoder(images)
+        estimate = network.window_of(network.evidence(heatmaps, features, batch.joints.shape[:2]))
+        terms = {
+            "position": ag_losses.position_error(estimate.joints, batch.joints),
+            "bone": ag_losses.bone_length_error(estimate.joints, batch.joints, MPI15.bones),
+            "direction": ag_losses.bone_direction_error(estimate.joints, batch.joints, MPI15.bones),
+        }
+        if estimate.cholesky is not None:
+            error = (batch.joints - estimate.joints.detach()) / UNIT
+            terms["uncertainty"] = student_t.negative_log_likelihood(error, estimate.cholesky / UNIT).mean()
+        if "heatmaps" in train and heatmaps is not None and weights.heatmap:
+            terms["heatmap"] = self._heatmap_loss(network, heatmaps, batch, config)
+        if "encoder" in train and estimate.motion is not None and weights.action:
+            terms["action"] = ag_losses.action_error(head(estimate.motion), batch.actions)
+        return Losses(sum(getattr(weights, name) * value for name, value in terms.items()), terms)
+
+    def _heatmaps(self, network: AgEgoPose, batch: Batch, config: AgTrainConfig) -> Tensor:
+        images = batch.input.images.flatten(0, 2)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
+            return network.encoder.spatial(images)[0]
+
+    def _features(self, network: AgEgoPose, batch: Batch, config: AgTrainConfig) -> Tensor:
+        images = batch.input.images.flatten(0, 2)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
+            features = network.encoder.features(images)
+        return features.float()
+
+    def _heatmap_loss(self, network: AgEgoPose, heatmaps: Tensor, batch: Batch, config: AgTrainConfig) -> Tensor:
+        joints_px, visible = batch.joints_px.flatten(0, 2), batch.visible.flatten(0, 2)
+        target = ag_losses.heatmap_targets(joints_px, visible, CANONICAL.size[0], heatmaps.shape[-1])
+        if network.config.heatmap_loss == "mse":
+            return ag_losses.heatmap_squared_error(heatmaps.float(), target)
+        return ag_losses.heatmap_cross_entropy(heatmaps.float(), target, config.loss.positive_weight)
+
+    @torch.inference_mode()
+    def validate(
+        self, network: AgEgoPose, average: AgEgoPose, head: nn.Module, batches: list[Batch], stage: str, picture: Path
+    ) -> dict[str, float]:
+        """Measure held-out clips and, for poses, draw some."""
+        if stage == "heatmaps":
+            return _heatmap_numbers(average, batches)
+        if stage == "actions":
+            # The head is of the weights that it was trained with, not of their average.
+            return _action_numbers(network, head, batches)
+        return validation.examine(average, batches, MPI15, picture)
+
+
+def _modules(network: AgEgoPose, part: str) -> list[nn.Module]:
+    """Return the modules of a part, none where the network lacks it."""
+    streams = network.encoder
+    found = {
+        "heatmaps": [streams.spatial],
+        "backbone": [streams.temporal],
+        "last_block": streams.temporal.backbone.last() if streams.temporal is not None else [],
+        "projection": [network.projection],
+        "encoder": [network.temporal],
+        "decoder": [network.embedding, network.decoder, network.head, network.uncertainty],
+    }[part]
+    return [module for module in found if module is not None]
+
+
+def _heatmap_numbers(network: AgEgoPose, batches: list[Batch]) -> dict[str, float]:
+    """Return how far peaks are from joints that are seen [px of the canonical image], and how many are near."""
+    errors = []
+    for batch in batches:
+        found = peaks(network.encoder.spatial(batch.input.images.flatten(0, 2))[0].float(), CANONICAL.size[0])
+        distance = (found - batch.joints_px.flatten(0, 2)).norm(dim=-1)
+        errors.append(distance[batch.visible.flatten(0, 2) == Visibility.VISIBLE])
+    error = torch.cat(errors)
+    return {"peak_px": error.mean().item(), "peak_near": (error <= NEAR_PX).float().mean().item()}
+
+
+def _action_numbers(network: AgEgoPose, head: nn.Module, batches: list[Batch]) -> dict[str, float]:
+    """Return the share of frames whose action is recognised, among those where it is known."""
+    right = known = 0
+    with validation.evaluation_mode(network):
+        for batch in batches:
+            images = batch.input.images[:, : network.window]
+            features = network.projection(network.encoder.features(images.flatten(0, 2)))
+            motion = network.encode_motion(features.unflatten(0, images.shape[:2]))
+            actions = batch.actions[:, : network.window]
+            right += ((head(motion).argmax(-1) == actions) & (actions != UNKNOWN_ACTION)).sum().item()
+            known += (actions != UNKNOWN_ACTION).sum().item()
+    return {"action_accuracy": right / known if known else float("nan")}

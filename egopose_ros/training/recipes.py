@@ -1,0 +1,85 @@
+"""How each network is trained, by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from torch import Tensor, nn
+
+from egopose_ros.config import ConfigError, flatten, replace
+from egopose_ros.networks.table import NETWORKS
+from egopose_ros.training.ag_recipe import AgRecipe, AgTrainConfig
+from egopose_ros.training.config import RunConfig, ScheduleConfig, TrainConfig
+from egopose_ros.training.data import Batch
+from egopose_ros.training.losses import Losses
+from egopose_ros.training.recipe import EgoPoseFormerV2Recipe
+
+
+class Recipe(Protocol):
+    """The stages of a network's training, and what is its own in each; the loop does the rest."""
+
+    stages: tuple[str, ...]
+    """names of the schedules in the configuration, in order"""
+    tiny: dict[str, Any]
+    """settings that make a run of every stage fit two minutes of two cores"""
+
+    def heads(self, network: nn.Module) -> nn.Module:
+        """Return what teaches and does not ship."""
+        ...
+
+    def start(self, network: nn.Module, config: RunConfig) -> None:
+        """Load the weights that training starts from."""
+        ...
+
+    def trained(
+        self, network: nn.Module, head: nn.Module, stage: str, config: RunConfig
+    ) -> list[tuple[float, list[nn.Parameter]]]:
+        """Freeze what the stage freezes; return its parameters by the factor of their learning rate."""
+        ...
+
+    def passes(self, settings: ScheduleConfig) -> int:
+        """Return how often a batch is used; above 1 its images are encoded once, by `encode`."""
+        ...
+
+    def encode(self, network: nn.Module, batch: Batch, config: RunConfig) -> Tensor: ...
+
+    def losses(
+        self, network: nn.Module, head: nn.Module, batch: Batch, tokens: Tensor | None, stage: str, progress: float,
+        config: RunConfig,
+    ) -> Losses:  # fmt: skip
+        """Return the losses of a batch, `progress` in 0..1 through the stage; tokens where they were kept."""
+        ...
+
+    def validate(
+        self, network: nn.Module, average: nn.Module, head: nn.Module, batches: list[Batch], stage: str, picture: Path
+    ) -> dict[str, float]:
+        """Return the numbers of held-out clips, and draw some into a picture."""
+        ...
+
+
+RECIPES: dict[str, tuple[Recipe, type[RunConfig]]] = {
+    "egoposeformer_v2": (EgoPoseFormerV2Recipe(), TrainConfig),
+    "ag_egopose": (AgRecipe(), AgTrainConfig),
+}
+"""network -> its recipe and the configuration of a run"""
+
+
+def load(path: str | Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Return the run and the network's own settings (below `model`) of a YAML file of overrides.
+
+    ConfigError for a setting that is unknown or does not fit.
+    """
+    text = Path(path).read_text()
+    try:
+        nested = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML, got {error}") from None
+    if not isinstance(nested, dict):
+        raise ConfigError(f"{path}: expected settings by name, got {type(nested).__name__}")
+    model = nested.pop("model", {}) or {}
+    name = nested.get("network", "egoposeformer_v2")
+    if name not in RECIPES:
+        raise ConfigError(f"{path}: network: expected one of {', '.join(NETWORKS)}, got '{name}'")
+    return replace(RECIPES[name][1](), flatten(nested)), dict(model)
