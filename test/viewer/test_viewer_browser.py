@@ -17,8 +17,12 @@ from egopose_ros.structs import TrackingState
 from egopose_ros.viewer.monitor import GraphMonitor, PoseReport
 from egopose_ros.viewer.overlay import Shot
 
+pytestmark = pytest.mark.timeout(600)  # a browser that draws in software, on a machine that may have much else to do
+
 SCENE = {"x": 0, "y": 160, "width": 460, "height": 480}
 """Of the tab: left of the panel, below the browser's warning about software rendering."""
+
+FRAMES_DRAWN = "new Promise(done => { let n = 5; (function next() { n-- ? requestAnimationFrame(next) : done() })() })"
 
 
 @pytest.fixture
@@ -43,16 +47,23 @@ def show(page, raised_m=0.0):
 
 
 def pixels(tab):
-    data = np.frombuffer(tab.screenshot(clip=SCENE), np.uint8)
-    return cv2.imdecode(data, cv2.IMREAD_COLOR).astype(int)
+    """Return the scene at a quarter of its size: a slow page draws it coarser, with other edges."""
+    picture = cv2.imdecode(np.frombuffer(tab.screenshot(clip=SCENE), np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 2.0)
+    return cv2.resize(picture, (SCENE["width"] // 4, SCENE["height"] // 4), interpolation=cv2.INTER_AREA)
+
+
+def differing(picture, other):
+    """Return the share of the pixels that differ."""
+    return np.mean(np.abs(picture - other).max(-1) > 25)
 
 
 def changed(tab, before):
     """Return the share of the scene's pixels that differ."""
-    return np.mean(np.abs(pixels(tab) - before).max(-1) > 40)
+    return differing(pixels(tab), before)
 
 
-def until(condition, timeout_s=60.0):
+def until(condition, timeout_s=120.0):
     """Return the first true value; the test fails where none comes."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -78,14 +89,25 @@ def open_page(tab, url):
 
 def still(tab):
     """Return the scene once it no longer changes: loading and easing are over."""
-    before = pixels(tab)
-    for _ in range(30):
-        time.sleep(1.0)
+    before, alike = pixels(tab), 0
+    for _ in range(60):
+        time.sleep(0.5)
+        # A slow browser draws less than a picture a second: between two looks it has drawn some.
+        tab.evaluate(FRAMES_DRAWN)
         after = pixels(tab)
-        if np.abs(after - before).max() < 20:
+        alike = alike + 1 if np.abs(after - before).max() < 12 else 0
+        if alike == 2:
             return after
         before = after
     raise AssertionError("the scene never came to rest")
+
+
+def drawn(tab, page, raised_m=0.0):
+    """Show a pose and return its scene. The panel's image comes after the scene, and changes with every pose."""
+    image = image_source(tab)
+    show(page, raised_m)
+    until(lambda: image_source(tab) not in ("", image))
+    return still(tab)
 
 
 def image_source(tab):
@@ -98,20 +120,16 @@ def test_the_page_follows_the_pose_and_a_lost_connection_comes_back_by_itself(ta
     with Relay(int(page.url.rpartition(":")[2])) as relay:
         show(page)
         open_page(tab, f"http://127.0.0.1:{relay.port}")
-        image = until(lambda: image_source(tab))
-        show(page, raised_m=0.5)
-        until(lambda: image_source(tab) not in ("", image))
-        raised = still(tab)
-        assert len(np.unique(raised.reshape(-1, 3), axis=0)) > 500, "the scene is blank"
-        show(page)
-        until(lambda: changed(tab, raised) > 0.004)
-        lowered, image = still(tab), image_source(tab)
+        until(lambda: image_source(tab))
+        raised = drawn(tab, page, raised_m=0.5)
+        assert raised.std((0, 1)).min() > 10, "the scene is blank"
+        lowered = drawn(tab, page)
+        assert differing(raised, lowered) > 0.004
         assert "drawn" in tab.inner_text("table")
         relay.cut()
         show(page, raised_m=0.5)
-        until(lambda: image_source(tab) not in ("", image))
-        until(lambda: changed(tab, lowered) > 0.004)
-        show(page)  # and it was the pose that changed the picture
+        until(lambda: changed(tab, raised) < 0.001)
+        show(page)
         until(lambda: changed(tab, lowered) < 0.001)
         assert page.clients == 1
 
@@ -194,7 +212,7 @@ def test_a_bag_is_scrubbed_stepped_and_played(tab, bag, predictions, start):
     tab.get_by_text("play / pause", exact=True).click()
     until(lambda: "frame 45 of 45, paused" in place())
     view.send_signal(signal.SIGINT)
-    assert view.wait(30) == 0, view.log.read_text()
+    assert view.wait(90) == 0, view.log.read_text()
 
 
 def test_live_topics_with_an_estimator_that_is_restarted(tab, bag, start):
@@ -218,11 +236,11 @@ def test_live_topics_with_an_estimator_that_is_restarted(tab, bag, start):
     assert "untrained" in tab.inner_text("table")
     until(lambda: "MPJPE" in tab.inner_text("table"))
     first.send_signal(signal.SIGINT)
-    assert first.wait(30) == 0, first.log.read_text()
+    assert first.wait(90) == 0, first.log.read_text()
     until(lambda: "no pose" in state())
     shown = image_source(tab)
     start(*estimator)
     until(poses_come)
     until(lambda: image_source(tab) not in ("", shown))
     view.send_signal(signal.SIGINT)
-    assert view.wait(30) == 0, view.log.read_text()
+    assert view.wait(90) == 0, view.log.read_text()
