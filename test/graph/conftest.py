@@ -49,7 +49,7 @@ class Live:
         self.node.create_subscription(message_type, topic, heard.append, qos)
         return heard
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+    def until(self, condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
         """Spin until the condition holds and return its value; the test fails where it never does."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

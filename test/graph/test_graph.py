@@ -27,6 +27,8 @@ from egopose_ros.resources import share_directory, share_file
 from egopose_ros.ros import graph, processes
 from egopose_ros.ros.processes import Process
 
+pytestmark = pytest.mark.timeout(480)  # a loaded machine starts torch slowly, and several times
+
 START_NS = 1_700_000_000_000_000_000
 FRAMES, PERIOD_NS, SIZE = 20, 100_000_000, 256
 UNTRAINED = ("--set", "network.allow_untrained=true")

@@ -21,6 +21,8 @@ from egopose_ros.ros.messages import PoseStatus, pose_from_message, to_ns  # noq
 
 FRAMES = 20
 
+pytestmark = pytest.mark.timeout(480)  # four processes beside this one, on a machine that may have much else to do
+
 
 def test_online_poses_equal_offline_ones(live: Any, tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", FRAMES)

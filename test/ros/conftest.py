@@ -33,7 +33,7 @@ def probe():
     finally:
         probe.close()
         process.send_signal(signal.SIGINT)
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=60)
     assert process.returncode == 0 and "Traceback" not in log, log
 
 

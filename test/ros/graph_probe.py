@@ -26,7 +26,7 @@ from tf2_msgs.msg import TFMessage
 from egopose_ros.msg import BodyPose, Skeleton
 from egopose_ros.ros.messages import to_ns, to_stamp
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long anything may take before a test fails: generous, because it is only spent on failures."""
 WIDTH, HEIGHT = 160, 120
 K = [60.0, 0.0, 79.5, 0.0, 60.0, 59.5, 0.0, 0.0, 1.0]

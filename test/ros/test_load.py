@@ -43,7 +43,7 @@ class SlowPipeline:
 
     def step(self, state, frame):
         self._log.started.append(frame)
-        assert self._log.permits.acquire(timeout=20)
+        assert self._log.permits.acquire(timeout=60)
         if self._log.fail:
             raise RuntimeError("out of memory")
         state, pose = self._pipeline.step(state, frame)

@@ -34,7 +34,7 @@ def chromium():
 @pytest.fixture
 def tab(chromium):
     page = chromium.new_page(viewport={"width": 900, "height": 640})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     yield page
     page.close()
 
