@@ -85,6 +85,8 @@ def _open(
         config = bag_runs.settings(reader, tuple(arguments.topics), overrides)
         frames = BagFrames(reader, config)
         return bag_runs.load(frames, config), _of_bag(frames), lambda: reader.loss
+    if not path.exists() and not arguments.input.isdigit():
+        raise FileNotFoundError(f"{path}: expected a video, a folder of images, a bag or a camera's number, got nothing there")
     if not arguments.calibration:
         raise ValueError("--calibration: expected a calibration file for this input, got none")
     config = replace(Config(), overrides)

@@ -55,13 +55,18 @@ def estimator_settings(bag: Contents, topics: tuple[str, ...] = ()) -> dict[str,
 def _cameras(bag: Contents, topics: tuple[str, ...]) -> tuple[str, ...]:
     # A topic and its compressed twin are one camera.
     there = sorted({topic.removesuffix("/compressed") for topic, kind in bag.kinds.items() if kind in IMAGE_TYPES})
-    listed = ", ".join(there) or "none"
     if topics:
         missing = [topic for topic in topics if topic.removesuffix("/compressed") not in there]
         if missing:
-            raise BagError(f"bag {bag.path}: expected images on {', '.join(missing)}; its image topics are {listed}")
+            raise BagError(f"bag {bag.path}: expected images on {', '.join(missing)}, got {_all_topics(bag)}")
         return topics
     stereo = [topic for topic in there if "/left/" in topic or "/right/" in topic]
     if len(there) == 1 or (len(there) == 2 and len(stereo) == 2):
         return tuple(there)
-    raise BagError(f"bag {bag.path}: expected the images of one rig, got image topics {listed}; choose with --topics")
+    if not there:
+        raise BagError(f"bag {bag.path}: expected images of {' or '.join(IMAGE_TYPES)}, got {_all_topics(bag)}")
+    raise BagError(f"bag {bag.path}: expected the images of one rig, got image topics {', '.join(there)}; choose with --topics")
+
+
+def _all_topics(bag: Contents) -> str:
+    return ", ".join(f"{topic} ({kind})" for topic, kind in bag.kinds.items()) or "no topics"

@@ -23,11 +23,11 @@ class Timeline:
     def lay_out(self, gui: viser.GuiApi) -> None:
         """Add the controls to a page."""
         playback, recording = self._playback, self._playback.recording
-        self._slider = gui.add_slider("frame", min=0, max=max(1, recording.size - 1), step=1, initial_value=0)
+        self._slider = gui.add_slider("frame", min=1, max=max(2, recording.size), step=1, initial_value=1)
         self._buttons = gui.add_button_group("", (BACK, PLAY, ON))
         self._place = gui.add_html("")
         actions = {BACK: lambda: playback.step(-1), PLAY: playback.toggle, ON: lambda: playback.step(1)}
-        self._slider.on_update(_by_people(lambda: playback.seek(int(self._slider.value))))
+        self._slider.on_update(_by_people(lambda: playback.seek(int(self._slider.value) - 1)))
         self._buttons.on_click(lambda event: actions[event.target.value]())
         speed = gui.add_dropdown("speed", SPEEDS, initial_value="1")
         speed.on_update(lambda event: playback.set_speed(float(event.target.value)))
@@ -39,8 +39,8 @@ class Timeline:
     def moved(self, position: Position) -> None:
         """Show where the playhead is."""
         recording = self._playback.recording
-        if self._slider.value != position.index:
-            self._slider.value = position.index
+        if self._slider.value != position.index + 1:
+            self._slider.value = position.index + 1
         length_s = (int(recording.stamps_ns[-1]) - int(recording.stamps_ns[0])) / 1e9
         state = "playing" if position.playing else "paused"
         text = f"{position.seconds:.2f} of {length_s:.2f} s, frame {position.index + 1} of {recording.size}, {state}"

@@ -283,7 +283,8 @@ BAD = {
     live_poses_of_another_hour: "at the stamps of some poses", unknown_type: "got lab_msgs/msg/Mocap",
     unfinished_without_a_message: "without a whole message", empty_bag: "expected topics, got none",
     a_network_that_does_not_fit: "not a complete safetensors file",
-    no_images: "image topics none", other_topic: "/camera/image_raw", two_cameras: "/a/image_raw, /b/image_raw",
+    no_images: "got /ground_truth/pose (egopose_ros/msg/BodyPose)",
+    other_topic: "/camera/image_raw (sensor_msgs/msg/Image)", two_cameras: "/a/image_raw, /b/image_raw",
     no_calibration: "CameraInfo", no_truth: "sensor_msgs/msg/Image", two_truths: "/mocap/a, /mocap/b",
     truth_of_another_hour: "overlaps", truth_of_unknown_type: "geometry_msgs/msg/PoseStamped", zero_frames: "stamp_zero",
     other_size: "expected 64x64", nothing_there: "nothing there", no_bag: "expected a db3, mcap or ROS 1 bag",
@@ -302,6 +303,25 @@ def test_bad_input_is_one_clear_line_and_leaves_good_files_alone(
     assert status == 1 and line.startswith("egopose evaluate: ") and BAD[make] in line, said
     assert not any("Traceback" in text for text in said) and (tmp_path / "good.json").read_text() == "good"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("command", ["infer", "view"])
+@pytest.mark.parametrize(
+    "make",
+    [no_images, two_cameras, no_calibration, zero_frames, nothing_there, no_bag, unfinished_without_a_message, empty_bag],
+    ids=lambda make: make.__name__,
+)
+def test_what_is_wrong_with_a_bag_is_told_by_every_command(
+    command: str, make: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = tmp_path / "good.json"
+    good.write_text("good")
+    flags = {"infer": ("--out", good), "view": ("--port", "0", "--network", "egoposeformer_v2")}[command]
+    status = cli.main([command, *map(str, (*make(tmp_path / "bag"), *flags)), *UNTRAINED])
+    said = capsys.readouterr().err.strip().splitlines()
+    expected = "got none" if make is zero_frames else BAD[make]
+    assert status == 1 and said[-1].startswith(f"egopose {command}: ") and expected in said[-1], said
+    assert not any("Traceback" in text for text in said) and good.read_text() == "good"
 
 
 @pytest.mark.parametrize("storage", ["mcap", "db3", "ros1"])

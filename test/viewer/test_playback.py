@@ -205,7 +205,7 @@ def test_a_network_that_fails_is_told_and_ends_its_track(bag, predictions, monke
     "change, reason",
     [
         (dict(bag="nowhere"), "expected a bag"),
-        (dict(topics=("/other",)), "its image topics are"),
+        (dict(topics=("/other",)), "expected images on /other, got /camera/image_raw"),
         (dict(truth="/missing", predictions=True), "expected topic /missing"),
         (dict(checkpoints=("nowhere.safetensors",)), "nowhere.safetensors"),
     ],
