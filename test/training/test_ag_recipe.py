@@ -136,8 +136,9 @@ def test_a_stage_moves_what_it_trains_and_nothing_else(stage, tmp_path, clips):
 def test_training_learns_heatmaps_actions_and_poses(tmp_path, clips):
     plain = {f"augment.{name}": 0.0 for name in ("mirror", "roll_deg", "mono", "noise", "blur", "cutout", "lens_circle")}
     stages = {
-        "heatmaps.steps": 60, "heatmaps.batch": 8, "actions.steps": 40, "actions.learning_rate": 3e-3, "poses.steps": 60,
+        "heatmaps.steps": 60, "heatmaps.batch": 8, "actions.steps": 40, "actions.batch": 8, "poses.steps": 60,
         "loss.positive_weight": 12.0, "poses.train": ("projection", "encoder", "decoder"), "poses.learning_rate": 3e-3,
+        "actions.learning_rate": 3e-3,
         "poses.final_rate": 0.02,
     }  # fmt: skip
     chosen = clips[:2]
