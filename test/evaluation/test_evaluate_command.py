@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -369,6 +370,31 @@ def test_memory_does_not_grow_with_the_bag(tmp_path: Path) -> None:
     peak(10)
     # Reading a chunk at a time: 12 kB an image would be 6 MB more.
     assert peak(600) - peak(120) < 2_000_000
+
+
+def test_frames_decoded_ahead_come_in_order_and_the_thread_ends_with_them(tmp_path: Path) -> None:
+    """An image that cannot be decoded is left out, and an iteration that is given up leaves nothing behind."""
+    topic = IMAGE + "/compressed"
+    with Maker(tmp_path / "bag") as maker:
+        for index in range(12):
+            if index == 5:
+                data = np.frombuffer(b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR\0\0\0\x40\0\0\0\x40" + b"IEND" * 4, np.uint8)
+                broken = maker.make("sensor_msgs/msg/CompressedImage", maker.header(stamp_at(5), "eye"), "png", data)
+                maker.write(topic, broken, stamp_at(5))
+            else:
+                maker.image(index, topic)
+    with BagReader(tmp_path / "bag") as reader:
+        source = BagFrames(reader, replace(Config(), {"camera.topics": (IMAGE,)}))
+        for _ in range(2):  # a second time counts anew
+            frames = [item.frame for item in source]
+            assert [frame.stamp_ns for frame in frames] == [stamp_at(index) for index in range(12) if index != 5]
+            assert +source.rejected == {"undecodable": 1}
+        np.testing.assert_array_equal(frames[3].images[0], image_at(3))
+        given_up = iter(source)
+        next(given_up)
+        assert any(thread.name.startswith("decode") for thread in threading.enumerate())
+        given_up.close()
+    assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
 
 
 def test_two_cameras_are_paired_as_live(tmp_path: Path) -> None:
