@@ -18,8 +18,10 @@ from typing import Callable
 
 import torch
 
+from egopose_ros.config import Config
 from egopose_ros.evaluation.runs import RunBuilder
 from egopose_ros.networks.interface import NetworkInput
+from egopose_ros.networks.table import NETWORKS
 from egopose_ros.pipeline import Pipeline
 from egopose_ros.ros import bag_runs
 from egopose_ros.ros.bag_frames import BagFrames
@@ -63,6 +65,7 @@ def main() -> int:
     """Print the rates and the share."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bag", type=Path, help="bag to evaluate (default: the sample bag)")
+    parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
     parser.add_argument("--checkpoint", default="", help="default: random weights, which take as long")
     parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn (default 5)")
     parser.add_argument("--json", type=Path)
@@ -72,7 +75,8 @@ def main() -> int:
         from egopose_ros.synth.sample import sample_bag
 
         bag = sample_bag()
-    overrides = {"network.checkpoint": arguments.checkpoint, "network.allow_untrained": True}
+    overrides = {"network.name": arguments.network, "network.checkpoint": arguments.checkpoint}
+    overrides["network.allow_untrained"] = True
     with BagReader(bag) as reader, tempfile.TemporaryDirectory() as folder:
         config = bag_runs.settings(reader, (), overrides)
         frames = BagFrames(reader, config)

@@ -16,7 +16,7 @@ from rosbags.typesys import get_types_from_msg
 from egopose_ros import checkpoint, cli, pipeline
 from egopose_ros.commands.evaluation_outcome import contenders
 from egopose_ros.config import Config, replace
-from egopose_ros.networks.table import build
+from egopose_ros.networks.table import NETWORKS, build
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import read_poses
 from egopose_ros.ros.bag_reader import BagReader
@@ -464,6 +464,17 @@ def test_two_bags_and_two_networks_are_set_side_by_side(networks: list[Path], tm
     assert names == {"metrics.json", "report.html", "poses_a_0_0", "poses_b_1_0", "poses_a_0_1", "poses_b_1_1"}
     text = (output / "report.html").read_text()
     assert all(f"<th>{run['label']}</th>" in text for run in runs) and "10 frames of 2 recording(s)" in text
+
+
+def test_different_networks_are_compared(bag: Path, tmp_path: Path) -> None:
+    flags = [part for name in NETWORKS for part in ("--network", name)]
+    assert evaluate(bag, *flags, "--json", tmp_path / "m.json") == 0
+    runs = numbers(tmp_path / "m.json")["runs"]
+    assert [run["network"] for run in runs] == [run["label"] for run in runs] == list(NETWORKS)
+    first, *others = (run["metrics"]["mpjpe_mm"]["value"] for run in runs)
+    for run, value in zip(runs[1:], others):
+        assert run["frames"] == FRAMES
+        assert run["mpjpe_difference_mm"]["value"] == pytest.approx(value - first, abs=1e-3)
 
 
 def test_networks_and_checkpoints_are_paired() -> None:
