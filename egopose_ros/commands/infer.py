@@ -125,11 +125,18 @@ def _infer(pipeline: Pipeline, items: Iterator[NamedFrame], arguments: argparse.
     entries: list[dict[str, Any]] = []
     state = pipeline.init_state()
     views = _views(pipeline.rig)
+    awaited: list[NamedFrame] = []  # those whose poses may still come: one, but for networks that look ahead
     try:
-        for item in tqdm(items, unit="frame", disable=None):
+        for newest in tqdm(items, unit="frame", disable=None):
             if arguments.independent:
                 state = pipeline.init_state()
-            state, pose = _step(pipeline, state, item)
+            state, pose = _step(pipeline, state, newest)
+            awaited.append(newest)
+            while awaited[0].frame.stamp_ns != pose.stamp_ns:
+                del awaited[0]
+            item = awaited[0]
+            if item is not newest and entries and entries[-1]["stamp_ns"] == pose.stamp_ns:
+                continue  # the first frame, again
             entries.append(_entry(item, pose, views))
             if arguments.draw is not None:
                 picture = draw(item.frame.images, views, pose, None)

@@ -5,8 +5,8 @@ then. The attention is multi-head convolutional attention, masked: query, key an
 convolution over three frames, which is where order comes from (there are no positional encodings), and a layer norm.
 "Local" blocks attend within a span around a frame, the others over the whole sequence.
 
-Module names are ActionFormer's, so that its state dicts load by key; arrays are (B, C, T) as there. Written anew, with
-two differences: frames that are not there are zeroed *before* the convolutions (there, the bias of the norm leaks from
+Module names and the shapes of parameters are ActionFormer's, so that its state dicts load by key. Written anew, on
+(B, T, C), where a convolution of one frame is a matrix product, with two differences: frames that are not there are zeroed *before* the convolutions (there, the bias of the norm leaks from
 the padding into its neighbours), so a padded sequence gives what the bare one gives; and local attention is a band of
 the full score matrix, exact for any length, where the original's overlapping chunks want multiples of the window.
 """
@@ -43,7 +43,7 @@ class Span:
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of (B, C, T)."""
+    """Layer norm over the channels."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -51,8 +51,17 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.flatten(), self.bias.flatten()
-        return F.layer_norm(x.transpose(1, 2), (x.shape[1],), weight, bias).transpose(1, 2)
+        return F.layer_norm(x, x.shape[-1:], self.weight.flatten(), self.bias.flatten())
+
+
+class Pointwise(nn.Conv1d):
+    """A convolution of one frame, as the linear map of channels that it is."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight[..., 0], self.bias)
 
 
 class TemporalConv(nn.Module):
@@ -60,11 +69,12 @@ class TemporalConv(nn.Module):
 
     def __init__(self, channels: int, causal: bool):
         super().__init__()
-        self.before, self.after = (2, 0) if causal else (1, 1)
+        self.padding = (2, 0) if causal else (1, 1)
         self.conv = nn.Conv1d(channels, channels, 3, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (self.before, self.after)))
+        padded = F.pad(x, (0, 0, *self.padding))
+        return sum(padded[:, k : k + x.shape[1]] * self.conv.weight[:, 0, k] for k in range(3))
 
 
 class ConvAttention(nn.Module):
@@ -79,24 +89,23 @@ class ConvAttention(nn.Module):
         self.key_norm = ChannelNorm(width)
         self.value_conv = TemporalConv(width, causal)
         self.value_norm = ChannelNorm(width)
-        self.key = nn.Conv1d(width, width, 1)
-        self.query = nn.Conv1d(width, width, 1)
-        self.value = nn.Conv1d(width, width, 1)
-        self.proj = nn.Conv1d(width, width, 1)
+        self.key = Pointwise(width, width)
+        self.query = Pointwise(width, width)
+        self.value = Pointwise(width, width)
+        self.proj = Pointwise(width, width)
 
     def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
-        """Return (B, C, T) for (B, C, T) that is zero where there is no frame; `allowed` is (B, 1, T, T)."""
+        """Return (B, T, C) for (B, T, C) that is zero where there is no frame; `allowed` is (B, 1, T, T)."""
         query = self._split(self.query(self.query_norm(self.query_conv(x))))
         key = self._split(self.key(self.key_norm(self.key_conv(x))))
         value = self._split(self.value(self.value_norm(self.value_conv(x))))
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
-        attended = attended.transpose(2, 3).flatten(1, 2)  # (B, C, T)
-        return F.dropout(self.proj(attended), dropout)
+        return F.dropout(self.proj(attended.transpose(1, 2).flatten(2)), dropout)
 
     def _split(self, x: Tensor) -> Tensor:
-        """Return (B, H, T, D) of (B, C, T)."""
-        return x.unflatten(1, (self.heads, -1)).transpose(2, 3)
+        """Return (B, H, T, D) of (B, T, C)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class AffineDropPath(nn.Module):
@@ -109,7 +118,7 @@ class AffineDropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.scale * x
+        x = x * self.scale.flatten()
         if not self.training or self.rate == 0:
             return x
         kept = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
@@ -126,23 +135,23 @@ class Block(nn.Module):
         self.ln2 = ChannelNorm(width)
         self.attn = ConvAttention(width, heads, causal, dropout)
         self.mlp = nn.Sequential(
-            nn.Conv1d(width, 4 * width, 1),
+            Pointwise(width, 4 * width),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Conv1d(4 * width, width, 1),
+            Pointwise(4 * width, width),
             nn.Dropout(dropout),
         )
         self.drop_path_attn = AffineDropPath(width, path_dropout)
         self.drop_path_mlp = AffineDropPath(width, path_dropout)
 
     def forward(self, x: Tensor, filled: Tensor) -> Tensor:
-        """Return (B, C, T); frames are where `filled` (B, 1, T) is true, elsewhere all is zero."""
-        length = x.shape[-1]
-        itself = torch.eye(length, dtype=torch.bool, device=x.device)
+        """Return (B, T, C); frames are where `filled` (B, T) is true, elsewhere all is zero."""
+        there = filled[..., None]
+        itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         # A frame that is not there sees itself, since a softmax over nothing is NaN; nothing sees it.
-        allowed = (self.span.allows(length, x.device) & filled) | itself  # (B, T, T)
-        x = x + self.drop_path_attn(self.attn(self.ln1(x) * filled, allowed[:, None])) * filled
-        return x + self.drop_path_mlp(self.mlp(self.ln2(x))) * filled
+        allowed = (self.span.allows(x.shape[1], x.device) & filled[:, None]) | itself  # (B, T, T)
+        x = x + self.drop_path_attn(self.attn(self.ln1(x) * there, allowed[:, None])) * there
+        return x + self.drop_path_mlp(self.mlp(self.ln2(x))) * there
 
 
 class ActionFormerEncoder(nn.Module):
@@ -156,11 +165,10 @@ class ActionFormerEncoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T C"], filled: Bool[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
         """Return (B, T, C), zero where there is no frame."""
-        filled = filled[:, None]
-        x = x.transpose(1, 2) * filled
+        x = x * filled[..., None]
         for block in self.branch:
             x = block(x, filled)
-        return x.transpose(1, 2)
+        return x
 
 
 def load_action_former(encoder: ActionFormerEncoder, path: str | Path) -> None:

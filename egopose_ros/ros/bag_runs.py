@@ -42,7 +42,7 @@ def load(frames: BagFrames, config: Config) -> Any:
 
 
 def rig_of(frames: BagFrames, config: Config) -> Any:
-    """Return the rig of the calibration file or of CameraInfo in the bag; BagError where it is not that of the images."""
+    """Return the rig of the calibration file or of CameraInfo; BagError where it is not that of the images."""
     from egopose_ros import pipeline
 
     if config.camera.calibration:
@@ -51,7 +51,8 @@ def rig_of(frames: BagFrames, config: Config) -> Any:
         rig = pipeline.rig_from_camera_info(frames.camera_infos())
     cameras, topics = len(rig.cameras), config.camera.topics
     if cameras != len(topics):
-        raise BagError(f"{frames.title}: expected images of the {cameras} cameras of its calibration, got {', '.join(topics)}")
+        listed = ", ".join(topics)
+        raise BagError(f"{frames.title}: expected images of the {cameras} cameras of its calibration, got {listed}")
     return rig
 
 
@@ -84,7 +85,7 @@ def run(
     on_frame: Callable[[], object] = lambda: None,
 ) -> int:
     """Take every frame through the pipeline; return the segment of the last. BagError without a frame or a wrong size."""
-    state, epoch, count = pipeline.init_state(), 0, 0
+    state, epoch, count, last_ns = pipeline.init_state(), 0, 0, None
     for item in frames:
         if item.epoch != epoch:
             epoch, segment, state = item.epoch, segment + 1, pipeline.init_state()
@@ -96,9 +97,12 @@ def run(
         if not np.isfinite(pose.joints_camera).all():
             raise BagError(f"{frames.title}: expected finite joints of the network, got NaN or infinity")
         seconds = time.perf_counter() - began
-        builder.add(pose, segment, step_s=seconds)
-        if poses is not None:
-            poses.write(pose, item.frame_id, frames.global_frame, _status(pipeline, pose, seconds))
+        # A network that looks ahead stays with the first frame at first: as the node, keep what was said of it first.
+        if pose.stamp_ns == item.frame.stamp_ns or pose.stamp_ns != last_ns:
+            builder.add(pose, segment, step_s=seconds)
+            if poses is not None:
+                poses.write(pose, item.frame_id, frames.global_frame, _status(pipeline, pose, seconds))
+        last_ns = pose.stamp_ns
         count += 1
         on_frame()
     if not count:

@@ -81,7 +81,8 @@ class Inference:
         self._awaited += [capture for capture, _ in frames]
         while self._awaited[0].stamp_ns != pose.stamp_ns:
             del self._awaited[0]
-        if pose.stamp_ns != self._published_ns:  # a network that looks ahead stays with the first frame at first
+        # A network that looks ahead stays with the first frame at first.
+        if pose.stamp_ns == frames[-1][1].stamp_ns or pose.stamp_ns != self._published_ns:
             self._publish(self._awaited[0], pose, len(frames))
             self._published_ns = pose.stamp_ns
 

@@ -13,9 +13,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 from bag_maker import FOCAL, SIZE, image_at, stamp_at, write_bag, write_rig  # noqa: E402
 
-from egopose_ros import cli, pipeline  # noqa: E402
+from egopose_ros import checkpoint, cli, pipeline  # noqa: E402
 from egopose_ros.config import Config, replace  # noqa: E402
 from egopose_ros.evaluation import truth  # noqa: E402
+from egopose_ros.networks.table import build  # noqa: E402
 from egopose_ros.structs import Frame  # noqa: E402
 
 FRAMES = 3
@@ -62,6 +63,16 @@ def test_a_folder_as_one_stream_or_as_many(core: pipeline.Pipeline, tmp_path: Pa
     drawn = sorted((tmp_path / "drawn").iterdir())
     assert len(found["frames"]) == len(drawn) == FRAMES
     assert np.abs(cv2.imread(str(drawn[0])).astype(int)).sum() > 0
+
+
+def test_a_network_that_looks_ahead_has_each_frame_once_under_its_own_name(tmp_path: Path) -> None:
+    small = {"spatial_backbone": "mobilenetv4_s", "temporal_backbone": "shared", "window": 8, "temporal_width": 32}
+    checkpoint.save(tmp_path / "ahead.safetensors", build("ag_egopose", {**small, "lookahead": 1}), {})
+    folder = pictures(tmp_path / "images")
+    flags = ["--network", "ag_egopose", "--checkpoint", tmp_path / "ahead.safetensors"]
+    found = infer(folder, tmp_path, "--calibration", folder / "calibration.yaml", *flags)
+    assert [entry["name"] for entry in found["frames"]] == ["000.png", "001.png"]
+    assert [entry["stamp_ns"] for entry in found["frames"]] == [1, 1 + round(1e9 / 30)]
 
 
 def test_a_video_has_the_poses_of_its_frames(tmp_path: Path) -> None:

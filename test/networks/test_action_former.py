@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from egopose_ros.networks.action_former import ActionFormerEncoder, ConvAttention, Span, load_action_former
 
@@ -50,18 +51,21 @@ def test_a_block_sees_its_span_and_the_reach_of_its_convolutions(span, causal, r
 def test_local_attention_is_attention_over_the_neighbours_alone():
     torch.manual_seed(0)
     layer = ConvAttention(WIDTH, 2, causal=False, dropout=0.0)
-    x = torch.randn(2, WIDTH, 12)
-    allowed = Span(3, 3).allows(12, x.device).expand(2, 1, 12, 12)
-    out = layer(x, allowed)
-    query = layer.query(layer.query_norm(layer.query_conv(x))).unflatten(1, (2, -1))  # (B, H, D, T)
-    key = layer.key(layer.key_norm(layer.key_conv(x))).unflatten(1, (2, -1))
-    value = layer.value(layer.value_norm(layer.value_conv(x))).unflatten(1, (2, -1))
+    x = torch.randn(2, 12, WIDTH)
+    out = layer(x, Span(3, 3).allows(12, x.device).expand(2, 1, 12, 12))
+
+    def heads(name):  # by torch's own convolutions: (B, H, D, T)
+        convolution, norm, point = (getattr(layer, f"{name}{part}") for part in ("_conv", "_norm", ""))
+        y = F.conv1d(x.mT, convolution.conv.weight, padding=1, groups=WIDTH)
+        y = F.layer_norm(y.mT, (WIDTH,), norm.weight.flatten(), norm.bias.flatten()).mT
+        return F.conv1d(y, point.weight, point.bias).unflatten(1, (2, -1))
+
+    query, key, value = map(heads, ("query", "key", "value"))
     for frame in range(12):
         near = slice(max(0, frame - 3), frame + 4)
         scores = torch.einsum("bhd,bhdt->bht", query[..., frame], key[..., near]) / math.sqrt(WIDTH / 2)
         seen = torch.einsum("bht,bhdt->bhd", scores.softmax(-1), value[..., near])
-        expected = layer.proj(seen.flatten(1)[..., None])[..., 0]
-        torch.testing.assert_close(out[..., frame], expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(out[:, frame], layer.proj(seen.flatten(1)), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -80,11 +84,11 @@ def test_padding_has_no_effect_and_no_value(causal):
 def test_sequences_skip_blocks_in_training_only_and_the_mean_stays():
     network = ActionFormerEncoder(WIDTH, 2, (Span(None, None),), causal=False, dropout=0.0, path_dropout=0.5)
     scale = network.branch[0].drop_path_attn
-    x = torch.ones(4000, WIDTH, 1)
+    x = torch.ones(4000, 1, WIDTH)
     torch.manual_seed(0)
-    kept = network.train() and scale(x) / scale.scale
+    kept = network.train() and scale(x) / scale.scale.flatten()
     assert set(kept.unique().tolist()) == {0.0, 2.0} and abs(float(kept.mean()) - 1.0) < 0.1
-    torch.testing.assert_close(scale.eval()(x), scale.scale.expand_as(x))
+    torch.testing.assert_close(scale.eval()(x), scale.scale.flatten().expand_as(x))
 
 
 def published(blocks):

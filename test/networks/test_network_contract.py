@@ -157,7 +157,8 @@ def test_gradients_reach_every_parameter_and_are_finite(network, clip):
     loss = sum((value * torch.randn(value.shape, generator=generator)).sum() for value in said(out).values())
     loss.backward()
     missing = [n for n, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
-    assert not missing
+    # A bias of keys shifts all scores alike; published weights have one.
+    assert not [name for name in missing if not name.endswith("attn.key.bias")]
     assert all(bool(torch.isfinite(p.grad).all()) for p in network.parameters())
 
 

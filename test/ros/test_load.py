@@ -16,6 +16,8 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo
 
+from egopose_ros import checkpoint
+from egopose_ros.networks.table import build
 from egopose_ros.ros.cameras import Capture
 from egopose_ros.ros.estimator import Estimator, load_pipeline
 from egopose_ros.ros.messages import header, to_ns, to_stamp
@@ -57,12 +59,20 @@ class Log:
         self.fail, self.scale = False, 1.0
 
 
+SMALL = {
+    "spatial_backbone": "mobilenetv4_s", "temporal_backbone": "shared", "window": 8, "temporal_width": 32,
+}  # fmt: skip
+
+
 @pytest.fixture
-def slow(request):
-    """An estimator with a slow network, what it sees, and the probe of its graph."""
+def slow(request, tmp_path):
+    """An estimator with a slow network, what it sees, and the probe of its graph; `lookahead` takes one that waits."""
     log = Log()
     parameters = {"network.allow_untrained": True, "camera.topics": ["image_raw"], "diagnostics_period_s": 0.1}
     parameters.update(getattr(request, "param", {}))
+    if lookahead := parameters.pop("lookahead", 0):
+        parameters |= {"network.name": "ag_egopose", "network.checkpoint": str(tmp_path / "ahead.safetensors")}
+        checkpoint.save(tmp_path / "ahead.safetensors", build("ag_egopose", {**SMALL, "lookahead": lookahead}), {})
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
     arguments = dict(namespace="/slow", parameter_overrides=overrides)
     estimator = Executor(
@@ -118,6 +128,21 @@ def test_more_than_may_wait_is_dropped_oldest_first_and_counted(slow) -> None:
     assert log.observed == stamps[5:7] and log.started[1].stamp_ns == stamps[7]
     assert (probe.poses[0].frames_dropped, probe.poses[1].frames_dropped) == (4, 4)
     assert probe.poses[1].window_length == 4
+
+
+@pytest.mark.parametrize("slow", [{"lookahead": 2}], indirect=True)
+def test_a_network_that_looks_ahead_has_each_frame_once_and_late(slow) -> None:
+    log, probe = slow
+    log.permits.release(1000)
+    pixels = pictures(6)
+    stamps = [10**15 + index * STEP_NS for index in range(6)]
+    for index, stamp_ns in enumerate(stamps):
+        probe.advertise("image_raw").publish(image(stamp_ns, pixels[index]))
+        wait(lambda: len(log.started) + len(log.observed) == index + 1, "the frame to be stepped")
+    wait(lambda: len(probe.poses) == 4, "the poses")
+    assert [to_ns(pose.header.stamp) for pose in probe.poses] == stamps[:4]
+    assert probe.poses[3].age > probe.poses[0].age, "the age is that of the frame, not of the one it waited for"
+    assert probe.poses[0].skeleton == "mpi15"
 
 
 def test_a_network_that_fails_is_said_and_comes_back(slow) -> None:
