@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -21,6 +22,9 @@ from egopose_ros.evaluation.truth import Truth, require_overlap
 from egopose_ros.files import require_folder, write_whole
 from egopose_ros.ros import qos
 from egopose_ros.ros.messages import pose_from_message
+from egopose_ros.ros.notices import Notices
+from egopose_ros.ros.session import POLL_S
+from egopose_ros.ros.topics import Topic
 from egopose_ros.structs import DEGREES_OF_FREEDOM
 
 MAX_GAP_S = 0.5
@@ -44,7 +48,10 @@ class Evaluator(Node):
         self._truth_frame = self._truth_skeleton = ""
         self._segment = 0
         self.create_subscription(msg.BodyPose, self._config.pose, self._on_pose, qos.EVERY_POSE)
-        self.create_subscription(msg.BodyPose, self._config.truth, self._on_truth, qos.TRUTH)
+        # As its publisher offers it: a motion capture system may be best effort, and a bag must not lose a message.
+        notices, steady = Notices(self.get_logger()), Clock(clock_type=ClockType.STEADY_TIME)
+        truth = Topic(self, [(self._config.truth, msg.BodyPose)], self._on_truth, notices, depth=1000)
+        self.create_timer(POLL_S, truth.poll, clock=steady)
 
     def _on_pose(self, message: msg.BodyPose) -> None:
         pose = pose_from_message(message)

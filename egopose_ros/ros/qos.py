@@ -10,8 +10,6 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 POSE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # Of a listener that must not miss one, however busy the machine is.
 EVERY_POSE = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
-# Of listeners: whatever a motion capture system offers is taken.
-TRUTH = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 MARKERS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
