@@ -22,7 +22,8 @@ BACKBONES = {
     "resnet18": resnet18,
     "resnet50": resnet50,
 }
-"""name -> constructor; each has `pyramid(images) -> (stride 4, 8, 16, 32)` and `pyramid_channels`, `features(images) ->
+"""name -> constructor; each has `pyramid(images) -> (stride 4, 8, 16, 32)`, in two steps
+`early_maps` and `late_maps`, `pyramid_channels`, `features(images) ->
 (stride 16, stride 32)` and `channels` of the two, `early()` and `last()`, the layers up to stride 8 and from stride 16,
 `mean` and `deviation`, by which its images are normalised, and `classifier_names`"""
 
@@ -56,7 +57,15 @@ class ImageEncoder(Trunk):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, C, H / 16, W / 16) of images (N, 3, H, W) in 0..255, uint8 or float, RGB."""
-        fine, coarse = self.backbone.features(self.normalise(images))
+        return self.late(self.early(images))
+
+    def early(self, images: Tensor) -> Tensor:
+        """Return the backbone's map at stride 8."""
+        return self.backbone.early_maps(self.normalise(images))[-1]
+
+    def late(self, early: Tensor) -> Tensor:
+        """Return the tokens of the map at stride 8."""
+        fine, coarse = self.backbone.late_maps(early)
         return self.fine(fine) + F.interpolate(self.coarse(coarse), scale_factor=2.0, mode="bilinear")
 
 

@@ -87,7 +87,7 @@ class EfficientNetLite0(nn.Module):
             for index in range(count):
                 blocks.append(_Block(inputs, outputs, kernel, stride if index == 0 else 1, expansion))
                 inputs = outputs
-        self._blocks = nn.ModuleList(blocks)
+        self._blocks = nn.Sequential(*blocks)
         if classes:
             self._conv_head = nn.Conv2d(320, 1280, 1, bias=False)
             self._bn1 = _norm(1280)
@@ -103,13 +103,19 @@ class EfficientNetLite0(nn.Module):
 
     def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the maps at strides 4, 8, 16 and 32 of normalised images (N, 3, H, W), H and W multiples of 32."""
+        early = self.early_maps(images)
+        return *early, *self.late_maps(early[-1])
+
+    def early_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maps at strides 4 and 8 of normalised images (N, 3, H, W)."""
         x = F.relu6(self._bn0(self._conv_stem(_pad(images, 3, 2))))
-        maps = []
-        for number, block in enumerate(self._blocks, 1):
-            x = block(x)
-            if number in (_FIRST_BLOCKS, _EARLY_BLOCKS, _FINE_BLOCKS, len(self._blocks)):
-                maps.append(x)
-        return tuple(maps)
+        x = self._blocks[:_FIRST_BLOCKS](x)
+        return x, self._blocks[_FIRST_BLOCKS:_EARLY_BLOCKS](x)
+
+    def late_maps(self, early: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maps at strides 16 and 32 of that at stride 8."""
+        x = self._blocks[_EARLY_BLOCKS:_FINE_BLOCKS](early)
+        return x, self._blocks[_FINE_BLOCKS:](x)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the maps at strides 16 and 32 of normalised images (N, 3, H, W), H and W multiples of 32."""

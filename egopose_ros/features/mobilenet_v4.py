@@ -111,10 +111,18 @@ class MobileNetV4Small(nn.Module):
 
     def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the maps at strides 4, 8, 16 and 32 of normalised images (N, 3, H, W)."""
+        early = self.early_maps(images)
+        return *early, *self.late_maps(early[-1])
+
+    def early_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maps at strides 4 and 8 of normalised images (N, 3, H, W)."""
         x = self.blocks[0](self.act(self.bn1(self.conv_stem(images))))
-        y = self.blocks[1](x)
-        z = self.blocks[2](y)
-        return x, y, z, self.blocks[4](self.blocks[3](z))
+        return x, self.blocks[1](x)
+
+    def late_maps(self, early: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maps at strides 16 and 32 of that at stride 8."""
+        fine = self.blocks[2](early)
+        return fine, self.blocks[4](self.blocks[3](fine))
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps at strides 16 and 32 of normalised images (N, 3, H, W)."""

@@ -90,10 +90,18 @@ class ResNet(nn.Module):
 
     def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the maps at strides 4, 8, 16 and 32 of normalised images (N, 3, H, W)."""
+        early = self.early_maps(images)
+        return *early, *self.late_maps(early[-1])
+
+    def early_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maps at strides 4 and 8 of normalised images (N, 3, H, W)."""
         x = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
-        y = self.layer2(x)
-        z = self.layer3(y)
-        return x, y, z, self.layer4(z)
+        return x, self.layer2(x)
+
+    def late_maps(self, early: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maps at strides 16 and 32 of that at stride 8."""
+        fine = self.layer3(early)
+        return fine, self.layer4(fine)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps at strides 16 and 32 of normalised images (N, 3, H, W)."""

@@ -12,7 +12,8 @@ No code was published; where the paper is silent:
 - Place of the temporal attention: first in every decoder layer. The first one is the paper's (before any image is
   seen); only the later ones can carry what was seen of now hidden legs, which is the purpose the paper states.
 - Width 256, 8 heads, 2 layers a decoder: the whole network stays below 8 M parameters with MobileNetV4-S.
-- Image 256x256 in the canonical camera; tokens at stride 16 with the stride-32 map added, since a wrist is 8 px wide.
+- Image 256x256 in the canonical camera, or the square of it that holds the wearer, at its own resolution; tokens at
+  stride 16 with the stride-32 map added, since a wrist is 8 px wide.
 - Cross-attention of a single query never needs the tokens' keys and values: scores are (W_k^T q) . token, and the
   values are projected after pooling. The same function as standard attention at a hundredth of its cost.
 - "Linear fusion" of the views is one linear map of their concatenation.
@@ -34,7 +35,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egopose_ros.camera.canonical import CANONICAL
@@ -54,10 +54,9 @@ class EgoPoseFormerV2Config:
     backbone: str = option(
         "mobilenetv4_s", "Image backbone.", choices=("mobilenetv4_s", "efficientnet_lite0", "resnet18", "resnet50")
     )
-    image_side: int = option(
-        256, "Side that canonical images are reduced to before the backbone, a multiple of 32.",
-        minimum=64, maximum=256, unit="px",
-    )  # fmt: skip
+    crop_left: int = option(0, "Left edge of the square of the canonical image that is seen.", minimum=0, unit="px")
+    crop_top: int = option(0, "Its upper edge.", minimum=0, unit="px")
+    crop_side: int = option(256, "Its side, a multiple of 64.", minimum=64, unit="px")
     views: int = option(1, "Cameras of the rig.", minimum=1, maximum=4)
     window: int = option(16, "Frames that one temporal layer attends to, the newest included.", minimum=1, maximum=256)
     width: int = option(256, "Channels of a token.", minimum=32, maximum=2048)
@@ -77,8 +76,11 @@ class EgoPoseFormerV2Config:
     uncertainty: bool = option(True, "Predict a covariance; else joints alone (ablation).")
 
     def __post_init__(self) -> None:
-        if self.image_side % 32:
-            raise ConfigError(f"image_side: expected a multiple of 32, got {self.image_side}")
+        if self.crop_side % 64 or max(self.crop_left, self.crop_top) + self.crop_side > CANONICAL.size[0]:
+            raise ConfigError(
+                f"crop_side: expected a multiple of 64 within {CANONICAL.size[0]} pixels, "
+                f"got {self.crop_side} from {self.crop_left}, {self.crop_top}"
+            )
         if self.width % (2 * self.heads):
             raise ConfigError(f"width: expected a multiple of twice the {self.heads} heads, got {self.width}")
 
@@ -310,13 +312,37 @@ class EgoPoseFormerV2(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Return tokens (B, T, V, N, C) of images (B, T, V, 3, H, W)."""
-        batch, frames, views = images.shape[:3]
-        if views != self.views:
-            raise ValueError(f"expected images of {self.views} views, got {views}")
-        grid = self.encoder(_reduce(images.flatten(0, 2), self.config.image_side)).to(self.start.dtype)  # (M, C, H / 16, W / 16)
-        position = self.token_position(_fourier(_cell_centres(grid)))
-        tokens = self.token_norm(grid.flatten(2).transpose(1, 2)) + position
-        return tokens.unflatten(0, (batch, frames, views))
+        return self._tokens(self.encoder(self._crop(images)), images.shape[:3])
+
+    def early(self, images: Tensor) -> Tensor:
+        """Return the backbone's early maps (B, T, V, c, h, w) of images (B, T, V, 3, H, W)."""
+        return self.encoder.early(self._crop(images)).unflatten(0, images.shape[:3])
+
+    def late(self, early: Tensor) -> Tensor:
+        """Return tokens (B, T, V, N, C) of early maps."""
+        return self._tokens(self.encoder.late(early.flatten(0, 2)), early.shape[:3])
+
+    def _tokens(self, grid: Tensor, shape: torch.Size) -> Tensor:
+        """Return the cells of maps (B T V, C, h, w) as tokens that know their place."""
+        grid = grid.to(self.start.dtype)
+        position = self.token_position(_fourier(self._cell_centres(grid)))
+        return (self.token_norm(grid.flatten(2).transpose(1, 2)) + position).unflatten(0, shape)
+
+    def _crop(self, images: Tensor) -> Tensor:
+        """Return what is seen (M, 3, h, w) of canonical images (B, T, V, 3, H, W) of any size."""
+        if images.shape[2] != self.views:
+            raise ValueError(f"expected images of {self.views} views, got {images.shape[2]}")
+        images = images.flatten(0, 2)
+        config, scale = self.config, images.shape[-1] / CANONICAL.size[0]
+        left, top, side = (round(scale * value) for value in (config.crop_left, config.crop_top, config.crop_side))
+        return images[..., top : top + side, left : left + side]
+
+    def _cell_centres(self, grid: Tensor) -> Tensor:
+        """Return the centres (N, 2) of the cells of a map (M, C, h, w), x y in -1..1 across the whole image."""
+        config, size = self.config, CANONICAL.size[0]
+        cells = (torch.arange(grid.shape[-1], device=grid.device, dtype=grid.dtype) + 0.5) / grid.shape[-1]
+        x, y = ((first + cells * config.crop_side) / size * 2.0 - 1.0 for first in (config.crop_left, config.crop_top))
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
 
     def decode(self, state: State, new: NetworkInput, tokens: Tensor) -> tuple[State, Estimate, Estimate]:
         """Run both decoders on the tokens of new frames."""
@@ -363,21 +389,6 @@ def predict(estimate: Estimate) -> Prediction:
         return Prediction(estimate.joints, estimate.rotations, None, None)
     confidence = student_t.probability_within(estimate.cholesky, CONFIDENCE_RADIUS)
     return Prediction(estimate.joints, estimate.rotations, student_t.covariance(estimate.cholesky), confidence)
-
-
-def _reduce(images: Tensor, side: int) -> Tensor:
-    """Return images (M, 3, H, W) of at most `side` pixels a side."""
-    if images.shape[-1] <= side:
-        return images
-    return F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
-
-
-def _cell_centres(grid: Tensor) -> Tensor:
-    """Return the centres (N, 2) of the cells of a map (M, C, h, w), x y in -1..1 across the image."""
-    height, width = grid.shape[-2:]
-    y = (torch.arange(height, device=grid.device, dtype=grid.dtype) + 0.5) / height * 2.0 - 1.0
-    x = (torch.arange(width, device=grid.device, dtype=grid.dtype) + 0.5) / width * 2.0 - 1.0
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
 
 
 def _pose_vector(T: Tensor) -> Tensor:

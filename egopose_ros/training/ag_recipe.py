@@ -131,7 +131,7 @@ class AgRecipe:
         return 1
 
     def losses(
-        self, network: AgEgoPose, head: nn.Module, batch: Batch, tokens: None, stage: str, progress: float,
+        self, network: AgEgoPose, head: nn.Module, batch: Batch, kept: None, stage: str, progress: float,
         config: AgTrainConfig,
     ) -> Losses:  # fmt: skip
         """Return the losses of a batch; images are encoded in bf16 on request, the rest stays in fp32."""

@@ -61,14 +61,10 @@ class StageConfig(ScheduleConfig):
     train_backbone: bool = option(True, "Train the image encoder, too; else it is frozen with its batch norms.")
     backbone_rate: float = option(1.0, "Factor of the learning rate for the backbone.", minimum=0.0, maximum=10.0)
     passes: int = option(
-        1, "Times that tokens of a frozen encoder are used; more than 1 takes groups of batches at a time.", minimum=1
+        1, "Times that what frozen layers make of a batch is used; above 1, groups of batches are kept.", minimum=1
     )
     mse_start: float = option(1.0, "Weight of squared error against likelihood at first.", minimum=0.0, maximum=1.0)
     mse_end: float = option(0.0, "The same at the end of its cosine.", minimum=0.0, maximum=1.0)
-
-    def __post_init__(self) -> None:
-        if self.passes > 1 and self.train_backbone:
-            raise ConfigError(f"passes: expected 1 where train_backbone is true, got {self.passes}")
 
 
 @dataclass(frozen=True)
@@ -152,3 +148,12 @@ class TrainConfig(RunConfig):
     freeze_early: bool = option(
         False, "Leave the backbone's layers up to stride 8 as they start, with their batch norms, for half the time."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, stage in vars(self).items():
+            if isinstance(stage, StageConfig) and stage.passes > 1 and stage.train_backbone and not self.freeze_early:
+                raise ConfigError(
+                    f"{name}.passes: expected 1 where nothing is frozen (freeze_early or train_backbone: false), "
+                    f"got {stage.passes}"
+                )

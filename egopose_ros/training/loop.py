@@ -69,8 +69,8 @@ class Trainer:
         done = 0
         while self.stage < len(self.recipe.stages):
             settings = self._settings()
-            for batch, tokens in self._progress(settings, stop_after, done):
-                self._train_step(batch, tokens, settings)
+            for batch, kept in self._progress(settings, stop_after, done):
+                self._train_step(batch, kept, settings)
                 done += 1
                 if self.step % self.config.validate_every == 0:
                     self.validate()
@@ -191,20 +191,20 @@ class Trainer:
         steps, workers = range(self.step, last), self.config.loader_workers
         passes = self.recipe.passes(settings)
         if passes > 1:
-            batches = remembered(dataset, settings.batch, steps, passes, workers, self._encode)
+            batches = remembered(dataset, settings.batch, steps, passes, workers, self._keep)
         else:
             batches = ((batch, None) for batch in loader(dataset, settings.batch, steps, workers))
         return tqdm(batches, self._name(), settings.steps, initial=self.step, unit="step", smoothing=0.05)
 
     @torch.no_grad()
-    def _encode(self, batch: Batch) -> torch.Tensor:
-        return self.recipe.encode(self.network, self._place(batch), self.config)
+    def _keep(self, batch: Batch) -> torch.Tensor:
+        return self.recipe.keep(self.network, self._place(batch), self._name(), self.config)
 
     def _place(self, batch: Batch) -> Batch:
         """Return a batch on the device, with the joints that the network has."""
         return batch.of(self.network.skeleton).to(self.config.device)
 
-    def _train_step(self, batch: Batch, tokens: torch.Tensor | None, settings: ScheduleConfig) -> None:
+    def _train_step(self, batch: Batch, kept: torch.Tensor | None, settings: ScheduleConfig) -> None:
         began = time.monotonic()
         progress = self.step / settings.steps
         warm = min(1.0, (self.step + 1) / max(settings.warmup, 1))
@@ -212,7 +212,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         losses = self.recipe.losses(
-            self.network, self.head, self._place(batch), tokens, self._name(), progress, self.config
+            self.network, self.head, self._place(batch), kept, self._name(), progress, self.config
         )
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()

@@ -1,7 +1,7 @@
-"""Batches of a frozen encoder: its tokens are kept and used several times, since encoding is nearly all of the cost.
+"""Batches that are used several times: what frozen layers make of them is kept, which is much of the cost.
 
-Which batch a step takes is a function of the step's number alone, so that a run resumes exactly: what was remembered is
-encoded again.
+Which batch a step takes is a function of the step's number alone, so that a run resumes exactly: what was kept is
+made again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from egopose_ros.training.data import Batch, ClipDataset, loader
@@ -29,17 +28,17 @@ def batch_number(step: int, passes: int, seed: int) -> int:
 
 
 def remembered(
-    dataset: ClipDataset, batch: int, steps: range, passes: int, workers: int, encode: Callable[[Batch], Tensor]
+    dataset: ClipDataset, batch: int, steps: range, passes: int, workers: int, keep: Callable[[Batch], Tensor]
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Yield each step's batch, without its pixels, and its tokens in bf16."""
+    """Yield each step's batch, without its pixels, and what is kept of it."""
     numbers = [batch_number(step, passes, dataset.seed) for step in steps]
     fresh = iter(loader(dataset, batch, list(dict.fromkeys(numbers)), workers))
     memory: dict[int, tuple[Batch, Tensor]] = {}
     for number in numbers:
         if number not in memory:
-            memory = {known: kept for known, kept in memory.items() if known // GROUP == number // GROUP}
+            memory = {known: value for known, value in memory.items() if known // GROUP == number // GROUP}
             new = next(fresh)
-            tokens = encode(new).to(torch.bfloat16)
+            kept = keep(new)
             pixels = new.input.images[..., :1, :1].clone()
-            memory[number] = dataclasses.replace(new, input=dataclasses.replace(new.input, images=pixels)), tokens
+            memory[number] = dataclasses.replace(new, input=dataclasses.replace(new.input, images=pixels)), kept
         yield memory[number]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.features.backbones import load_published
 from egopose_ros.networks.body import JOINTS
 from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate
 from egopose_ros.skeleton import SMPL22
+from egopose_ros.structs import Visibility
 from egopose_ros.training import validation
 from egopose_ros.training.config import LossConfig, StageConfig, TrainConfig
 from egopose_ros.training.data import Batch
@@ -42,44 +43,42 @@ class HeatmapHead(nn.Module):
 
 
 def batch_losses(
-    network: EgoPoseFormerV2, head: HeatmapHead, batch: Batch, tokens: Tensor | None, mse_weight: float,
-    weights: LossConfig, autocast: bool,
-) -> Losses:  # fmt: skip
-    """Return the losses of a batch; images are encoded in bf16 on request, geometry stays in fp32.
-
-    Tokens of a frozen encoder may be given; then the heatmaps have nothing to teach.
+    network: EgoPoseFormerV2, head: HeatmapHead, batch: Batch, tokens: Tensor, mse_weight: float, weights: LossConfig
+) -> Losses:
+    """Return the losses of a batch with these tokens, which a frozen encoder made where they need no gradient.
 
     Attention is guided as long as squared error counts: the same cosine ends both.
     """
-    heatmaps = weights.heatmap > 0 and tokens is None
-    tokens = (encode(network, batch, autocast) if tokens is None else tokens).float()
+    tokens = tokens.float()
     _, proposal, refined = network.decode(network.init_state(len(tokens)), batch.input, tokens)
     if batch.teacher is None:
         losses = pose_losses(proposal, refined, batch.joints, batch.rotations, mse_weight, weights)
     else:
         losses = mixed_losses(proposal, refined, batch, mse_weight, weights)
     total, terms = losses.total, dict(losses.terms)
-    if heatmaps:
-        terms["heatmap"] = heatmap_error(head(tokens), batch.joints_px, batch.visible, CANONICAL.size[0])
+    if weights.heatmap:
+        terms["heatmap"] = heatmap_error(head(tokens), *_seen(network, batch), network.config.crop_side)
         total = total + weights.heatmap * terms["heatmap"]
     if weights.attention:
-        terms["attention"] = attention_error(proposal, batch) + attention_error(refined, batch)
+        terms["attention"] = sum(attention_error(decoder, *_seen(network, batch), network.config.crop_side) for decoder in (proposal, refined))
         total = total + weights.attention * mse_weight * terms["attention"]
     return Losses(total, terms)
 
 
-def encode(network: EgoPoseFormerV2, batch: Batch, autocast: bool) -> Tensor:
-    """Return the tokens of a batch."""
-    with torch.autocast(batch.input.images.device.type, torch.bfloat16, enabled=autocast):
-        return network.encode(batch.input.images)
+def _seen(network: EgoPoseFormerV2, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return joints in pixels of the square that a network sees, and their visibility: none outside of it."""
+    config = network.config
+    joints_px = batch.joints_px - batch.joints_px.new_tensor([config.crop_left, config.crop_top])
+    inside = ((joints_px > -0.5) & (joints_px < config.crop_side - 0.5)).all(-1)
+    return joints_px, torch.where(inside, batch.visible, int(Visibility.OUT_OF_VIEW))
 
 
-def attention_error(estimate: Estimate, batch: Batch) -> Tensor:
+def attention_error(estimate: Estimate, joints_px: Tensor, visible: Tensor, size: int) -> Tensor:
     """Return the cross-entropy between a decoder's heads and the joints of limbs, one head a joint; the rest is free."""
     joints = LIMBS[: estimate.attention.shape[-2]]
     side = round(estimate.attention.shape[-1] ** 0.5)
     maps = estimate.attention[..., : len(joints), :].unflatten(-1, (side, side))
-    return heatmap_error(maps, batch.joints_px[..., joints, :], batch.visible[..., joints], CANONICAL.size[0])
+    return heatmap_error(maps, joints_px[..., joints, :], visible[..., joints], size)
 
 
 class EgoPoseFormerV2Recipe:
@@ -120,18 +119,28 @@ class EgoPoseFormerV2Recipe:
         """Return how often a batch is used."""
         return settings.passes
 
-    def encode(self, network: EgoPoseFormerV2, batch: Batch, config: TrainConfig) -> Tensor:
-        """Return the tokens of a batch."""
-        return encode(network, batch, config.autocast)
+    def keep(self, network: EgoPoseFormerV2, batch: Batch, stage: str, config: TrainConfig) -> Tensor:
+        """Return what several passes share: tokens of a frozen encoder, else the maps of its frozen early layers."""
+        with torch.autocast(batch.input.images.device.type, torch.bfloat16, enabled=config.autocast):
+            early = network.early(batch.input.images)
+            kept = early if getattr(config, stage).train_backbone else network.late(early)
+        return kept.to(torch.bfloat16) if config.autocast else kept
 
     def losses(
-        self, network: EgoPoseFormerV2, head: HeatmapHead, batch: Batch, tokens: Tensor | None, stage: str,
+        self, network: EgoPoseFormerV2, head: HeatmapHead, batch: Batch, kept: Tensor | None, stage: str,
         progress: float, config: TrainConfig,
     ) -> Losses:  # fmt: skip
-        """Return the losses of a batch."""
+        """Return the losses of a batch; images are encoded in bf16 on request, geometry stays in fp32."""
         settings = getattr(config, stage)
         mse_weight = cosine(settings.mse_start, settings.mse_end, progress)
-        return batch_losses(network, head, batch, tokens, mse_weight, config.loss, config.autocast)
+        with torch.autocast(batch.input.images.device.type, torch.bfloat16, enabled=config.autocast):
+            if kept is None:
+                tokens = network.encode(batch.input.images)
+            else:
+                tokens = network.late(kept) if settings.train_backbone else kept
+        # Heatmaps have nothing to teach a frozen backbone.
+        weights = config.loss if settings.train_backbone else dataclasses.replace(config.loss, heatmap=0.0)
+        return batch_losses(network, head, batch, tokens, mse_weight, weights)
 
     def validate(
         self, network: EgoPoseFormerV2, average: EgoPoseFormerV2, head: HeatmapHead, batches: list[Batch], stage: str,

@@ -40,16 +40,16 @@ class Recipe(Protocol):
         ...
 
     def passes(self, settings: ScheduleConfig) -> int:
-        """Return how often a batch is used; above 1 its images are encoded once, by `encode`."""
+        """Return how often a batch is used; above 1 with what `keep` returns instead of its images."""
         ...
 
-    def encode(self, network: nn.Module, batch: Batch, config: RunConfig) -> Tensor: ...
+    def keep(self, network: nn.Module, batch: Batch, stage: str, config: RunConfig) -> Tensor: ...
 
     def losses(
-        self, network: nn.Module, head: nn.Module, batch: Batch, tokens: Tensor | None, stage: str, progress: float,
+        self, network: nn.Module, head: nn.Module, batch: Batch, kept: Tensor | None, stage: str, progress: float,
         config: RunConfig,
     ) -> Losses:  # fmt: skip
-        """Return the losses of a batch, `progress` in 0..1 through the stage; tokens where they were kept."""
+        """Return the losses of a batch, `progress` in 0..1 through the stage."""
         ...
 
     def validate(

@@ -10,15 +10,17 @@ from scipy.spatial.transform import Rotation
 
 from egopose_ros import checkpoint
 from egopose_ros.camera.canonical import CANONICAL
-from egopose_ros.config import replace
+from egopose_ros.config import ConfigError, replace
 from egopose_ros.networks.body import BodyHead
+from egopose_ros.networks.table import build
 from egopose_ros.skeleton import SMPL22
-from egopose_ros.training import augment, cache, data, memory, publish
+from egopose_ros.training import augment, cache, data, memory, publish, recipes
 from egopose_ros.training.config import AugmentConfig, TrainConfig
 from egopose_ros.training.loop import Trainer
 from stick_figures import draw_clip
 
 MODEL = {"width": 64, "heads": 4, "layers": 1, "window": 4}
+SQUARE = {"crop_left": 32, "crop_top": 48, "crop_side": 192}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,9 @@ def settings(**overrides):
 
 def test_a_resumed_run_equals_one_that_never_stopped(tmp_path, clips, monkeypatch):
     monkeypatch.setattr(memory, "GROUP", 2)
-    stages = settings(**{"decoders.steps": 6, "decoders.batch": 4, "decoders.passes": 2, "freeze_early": True})
+    stages = settings(**{
+        "frames.passes": 2, "decoders.steps": 6, "decoders.batch": 4, "decoders.passes": 2, "freeze_early": True
+    })  # fmt: skip
     whole = Trainer(stages, MODEL, tmp_path / "whole", clips, clips[:2])
     whole.run()
     # Once in each stage, in that of remembered tokens amid a second pass.
@@ -109,7 +113,7 @@ def test_tokens_are_used_in_every_pass_and_made_once(clips, monkeypatch):
     steps = list(memory.remembered(dataset, 2, range(3, 24), 3, 0, encode))
     assert len(encoded) == 8 and len(steps) == 21
     for batch, tokens in steps:  # a batch's tokens stay its own
-        torch.testing.assert_close(tokens, batch.joints[..., :1].bfloat16())
+        torch.testing.assert_close(tokens, batch.joints[..., :1])
     numbers = [memory.batch_number(step, 3, 0) for step in range(24)]
     assert sorted(numbers[:12]) == sorted([0, 1, 2, 3] * 3) and sorted(set(numbers[12:])) == [4, 5, 6, 7]
     assert numbers[:4] == [0, 1, 2, 3] and numbers[4:12] != [0, 1, 2, 3] * 2
@@ -176,3 +180,37 @@ def _poses(count: int) -> np.ndarray:
     poses[:, :3, :3] = Rotation.random(count, random_state=0).as_matrix()
     poses[:, :3, 3] = np.random.default_rng(0).normal(size=(count, 3))
     return poses
+
+
+def test_what_frozen_layers_make_of_a_batch_changes_no_loss(clips):
+    config = settings(**{"freeze_early": True, "frames.passes": 2})
+    recipe, network = recipes.RECIPES["egoposeformer_v2"][0], build("egoposeformer_v2", {**MODEL, **SQUARE})
+    head = recipe.heads(network)
+    batch = data.collate([data.decode(clip, 0, 1) for clip in clips[:3]])
+    for stage in ("frames", "sequences"):
+        recipe.trained(network, head, stage, config)
+        network.eval()
+        fresh = recipe.losses(network, head, batch, None, stage, 0.5, config).total
+        with torch.no_grad():
+            kept = recipe.keep(network, batch, stage, config)
+        torch.testing.assert_close(recipe.losses(network, head, batch, kept, stage, 0.5, config).total, fresh)
+    with pytest.raises(ConfigError, match="frames.passes: expected 1 where nothing is frozen"):
+        settings(**{"frames.passes": 2})
+
+
+def test_a_square_of_the_image_is_all_that_is_seen_and_its_tokens_know_where_it_is(clips):
+    whole, square = (build("egoposeformer_v2", {**MODEL, **part}).eval() for part in ({}, SQUARE))
+    square.load_state_dict(whole.state_dict())
+    batch = data.collate([data.decode(clip, 0, 1) for clip in clips[:2]])
+    with torch.no_grad():
+        tokens = square.encode(batch.input.images)
+        assert tokens.shape[3] == 144
+        assert not torch.equal(square.encode(batch.input.images - 1), tokens)
+        outside = batch.input.images.clone()
+        outside[..., :48, :] = 255
+        outside[..., :32] = 255
+        torch.testing.assert_close(square.encode(outside), tokens)
+        # Cell by cell the encoding of place is that of the whole image where cells coincide.
+        places = [n._cell_centres(torch.zeros(1, 1, side, side)) for n, side in ((whole, 16), (square, 12))]
+    grid = places[0].unflatten(0, (16, 16))[3:15, 2:14].flatten(0, 1)
+    torch.testing.assert_close(places[1], grid)
