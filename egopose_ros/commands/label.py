@@ -25,16 +25,27 @@ from egopose_ros.labelling.teacher import PARTIAL, Task, size_of
 from egopose_ros.networks.table import NETWORKS
 from egopose_ros.resources import share_directory
 
+DAMAGED = 3
+"""exit status where everything is labelled, but a recording only as far as it goes"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.epilog = (
+        "Exit status: 0 done, 1 some recordings failed, 2 wrong usage, 3 done with what is whole of a damaged "
+        "recording."
+    )
     parser.add_argument(
         "input", nargs="+", type=Path, help="bags, videos, folders of images, or folders that hold some of these"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the labels; run again to go on")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the labels; run again to go on"
+    )
     parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
     parser.add_argument("--checkpoint", default="", help="the teacher's checkpoint file (default: that which ships)")
-    parser.add_argument("--calibration", default="", help="calibration file of all recordings (default: each one's own)")
+    parser.add_argument(
+        "--calibration", default="", help="calibration file of all recordings (default: each one's own)"
+    )
     parser.add_argument("--topics", nargs="+", default=(), help="image topics of the rig, where bags have several")
     parser.add_argument("--fps", type=float, default=FPS, help="rate of folders of images (default 30)")
     parser.add_argument(
@@ -42,9 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", default="local", choices=("local", "ray"), help="default %(default)s")
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes of the local engine (default: one for each core, on a GPU one)"
+        "--workers", type=int, default=0, help="processes of this machine (default: one for each core, on a GPU one)"
     )
-    parser.add_argument("--gpus", type=float, default=0.0, help="share of a GPU that Ray reserves for a recording (default 0)")
+    parser.add_argument(
+        "--gpus", type=float, default=0.0, help="share of a GPU that Ray reserves for a recording (default 0)"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"
     )
@@ -103,7 +116,9 @@ def _label(
     tasks = [Task(source, names[source], manifest.folder, placed, not arguments.no_images) for source in missing]
     events = engines.on_ray(tasks, threads, arguments.gpus) if on_ray else engines.on_this_machine(tasks, workers)
     failed = frames = 0
-    with tqdm(total=len(sources), initial=len(sources) - len(tasks), desc="label", unit="recording", disable=None) as bar:
+    with tqdm(
+        total=len(sources), initial=len(sources) - len(tasks), desc="label", unit="recording", disable=None
+    ) as bar:
         for event in events:
             if isinstance(event, Progress):
                 frames += event.frames
@@ -120,7 +135,8 @@ def _checked(entry: Entry, source: Path) -> Entry:
     """Return the entry, as a failure where the recording is no longer the one that was labelled."""
     if entry.status == FAILED or not source.exists() or size_of(source) == entry.bytes:
         return entry
-    reason = f"changed since it was labelled: {entry.bytes} bytes then, {size_of(source)} now; remove its labels to label it anew"
+    change = f"{entry.bytes} bytes then, {size_of(source)} now"
+    reason = f"changed since it was labelled: {change}; remove its labels to label it anew"
     return dataclasses.replace(entry, status=FAILED, reason=reason)
 
 
@@ -142,7 +158,7 @@ def _report(out: Path, entries: list[Entry]) -> int:
     print(f"{out}: labels of {len(entries) - len(failed)} of {len(entries)} recordings, {frames} frames")
     for entry in entries:
         if entry.loss and entry not in failed:
-            print(f"incomplete: {entry.source}: {entry.loss}")
+            print(f"damaged: {entry.source}: {entry.loss}", file=sys.stderr)
     for entry in failed:
         print(f"failed: {entry.source}: {entry.reason}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed else DAMAGED if any(entry.loss for entry in entries) else 0

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name of the config>)")
     parser.add_argument("--cache", type=Path, help="folder of rendered clips (default: in the user's cache)")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="overrides")
-    parser.add_argument("--render-workers", type=int, default=2, help="processes that render, and cut labelled recordings (default 2)")
+    parser.add_argument(
+        "--render-workers", type=int, default=2, help="processes that render, and cut labelled recordings (default 2)"
+    )
     parser.add_argument("--render-only", action="store_true", help="fill the cache and stop")
     parser.add_argument("--resume", action="store_true", help="continue the run in the output folder")
     parser.add_argument("--tiny", action="store_true", help="every stage in two minutes, to see that it works")

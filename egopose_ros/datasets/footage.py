@@ -41,7 +41,9 @@ class Footage:
     def __init__(self, path: Path, fps: float = FPS) -> None:
         """DatasetError for a path without images, or whose video cannot be decoded."""
         if not path.exists():
-            raise FileNotFoundError(f"{path}: expected a video, a folder of images, a bag or a camera's number, got nothing there")
+            raise FileNotFoundError(
+                f"{path}: expected a video, a folder of images, a bag or a camera's number, got nothing there"
+            )
         self.path = path
         self.loss = ""
         """what is missing of a video that breaks off, known at its end"""

@@ -1,6 +1,6 @@
 """Labels changed by a program: pose after pose, with everything else of the bag as it was.
 
-    edit(Path("labels/take_3"), lambda pose: None if pose.confidence.mean() < 0.3 else pose)
+edit(Path("labels/take_3"), lambda pose: None if pose.confidence.mean() < 0.3 else pose)
 """
 
 from __future__ import annotations

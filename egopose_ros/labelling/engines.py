@@ -65,7 +65,9 @@ def on_ray(tasks: list[Task], cpus: float, gpus: float) -> Iterator[Event]:
     try:
         import ray
     except ImportError:
-        raise ValueError("--engine ray: expected the package ray, which is not installed: pip install 'egopose_ros[ray]'") from None
+        raise ValueError(
+            "--engine ray: expected the package ray, which is not installed: pip install 'egopose_ros[ray]'"
+        ) from None
     began = not ray.is_initialized()
     if began:
         ray.init(log_to_driver=False)
@@ -130,7 +132,9 @@ class _Worker:
         except (EOFError, OSError):
             self.alive = False
             self._process.join()
-            return _failed(self._task, f"its worker died with exit status {self._process.exitcode} (-9: out of memory?)")
+            return _failed(
+                self._task, f"its worker died with exit status {self._process.exitcode} (-9: out of memory?)"
+            )
 
     def stop(self) -> None:
         self._process.terminate()

@@ -58,7 +58,9 @@ class Manifest:
             self.entries = self._open({"version": VERSION, **header})
         except BlockingIOError:
             self._lock.close()
-            raise LabelError(f"{folder}: expected no other run that writes there, got one; wait for it to end") from None
+            raise LabelError(
+                f"{folder}: expected no other run that writes there, got one; wait for it to end"
+            ) from None
         except BaseException:
             self._lock.close()
             raise
@@ -84,7 +86,7 @@ class Manifest:
         return entry is not None and entry.status == LABELLED and (self.folder / entry.name).is_dir()
 
     def names(self, sources: list[Path]) -> dict[Path, str]:
-        """Return a name for the labels of each recording: that of its file, with that of its folder where two are alike."""
+        """Return a name for the labels of each recording: its file's, with its folder's where two are alike."""
         taken = {entry.name for entry in self.entries.values()}
         chosen: dict[Path, str] = {}
         for source in sources:
@@ -105,7 +107,9 @@ class Manifest:
         if there != header:
             parts = sorted(key for key in there.keys() | header.keys() if there.get(key) != header.get(key))
             difference = "; ".join(f"{part} {there.get(part)} there, {header.get(part)} now" for part in parts)
-            raise LabelError(f"{self.folder}: expected a folder for labels of the same making, got {difference}; give another --out")
+            raise LabelError(
+                f"{self.folder}: expected a folder for labels of the same making, got {difference}; give another --out"
+            )
         _end_the_last_line(path)
         return {entry.source: entry for entry in entries}
 

