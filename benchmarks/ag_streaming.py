@@ -1,4 +1,4 @@
-"""What AG-EgoPose costs live: a step of the stream against a whole window anew, which is what it would be without a state.
+"""What AG-EgoPose costs live: a step of the stream against a whole window anew, what a pose would cost without a state.
 
     python benchmarks/ag_streaming.py --json streaming.json
 
@@ -90,8 +90,8 @@ def main() -> None:
         rows.append({"config": path.stem, "parameters": parameters, "window": network.window, **numbers})
         print(
             f"{path.stem}: {parameters / 1e6:.1f} M parameters, {arguments.threads} thread(s), {device}: "
-            f"step {numbers['step_ms']:.1f} ms ({numbers['step_cpu_ms']:.1f} ms CPU), window of {network.window} frames "
-            f"{numbers['window_ms']:.0f} ms ({numbers['window_cpu_ms']:.0f} ms CPU), "
+            f"step {numbers['step_ms']:.1f} ms ({numbers['step_cpu_ms']:.1f} ms CPU), window of {network.window} "
+            f"frames {numbers['window_ms']:.0f} ms ({numbers['window_cpu_ms']:.0f} ms CPU), "
             f"ratio {numbers['ratio']:.1f} ({numbers['ratio_cpu']:.1f} by CPU time)",
             flush=True,
         )

@@ -6,9 +6,10 @@ convolution over three frames, which is where order comes from (there are no pos
 "Local" blocks attend within a span around a frame, the others over the whole sequence.
 
 Module names and the shapes of parameters are ActionFormer's, so that its state dicts load by key. Written anew, on
-(B, T, C), where a convolution of one frame is a matrix product, with two differences: frames that are not there are zeroed *before* the convolutions (there, the bias of the norm leaks from
-the padding into its neighbours), so a padded sequence gives what the bare one gives; and local attention is a band of
-the full score matrix, exact for any length, where the original's overlapping chunks want multiples of the window.
+(B, T, C), where a convolution of one frame is a matrix product, with two differences: frames that are not there are
+zeroed *before* the convolutions (there, the bias of the norm leaks from the padding into its neighbours), so a padded
+sequence gives what the bare one gives; and local attention is a band of the full score matrix, exact for any length,
+where the original's overlapping chunks want multiples of the window.
 """
 
 from __future__ import annotations

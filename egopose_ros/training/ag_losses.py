@@ -1,7 +1,7 @@
 """AG-EgoPose's losses as pure functions: heatmaps, positions, bones, and the actions that guide the motion features.
 
-L = l_pos L_pos + l_bone L_bone + l_cos L_cos with 1, 0.1 and 0.01, lengths in metres (the paper does not say which unit;
-in millimetres the direction would not count at all).
+L = l_pos L_pos + l_bone L_bone + l_cos L_cos with 1, 0.1 and 0.01, lengths in metres (the paper names no unit; in
+millimetres the direction would not count at all).
 """
 
 from __future__ import annotations

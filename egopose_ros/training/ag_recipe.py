@@ -91,8 +91,8 @@ class AgRecipe:
 
     stages = ("heatmaps", "actions", "poses")
     tiny: dict[str, Any] = {
-        "heatmaps.steps": 4, "heatmaps.batch": 4, "actions.steps": 3, "actions.batch": 2, "actions.frames": 8,
-        "poses.steps": 4, "poses.batch": 2, "poses.frames": 8,
+        "heatmaps.steps": 3, "heatmaps.batch": 4, "actions.steps": 3, "actions.batch": 1, "actions.frames": 8,
+        "poses.steps": 3, "poses.batch": 1, "poses.frames": 8,
         **{f"{stage}.warmup": 1 for stage in stages},
     }  # fmt: skip
 

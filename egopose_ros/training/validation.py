@@ -38,14 +38,16 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode for a while; what was frozen before stays frozen after."""
     training = [module for module in network.modules() if module.training]
     network.eval()
-    yield
-    for module in training:
-        module.training = True
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @torch.inference_mode()
 def predictions(network: nn.Module, batches: list[Batch]) -> list[Prediction]:
-    """Return what a network in evaluation mode says about every frame: T less its lookahead, which are never answered."""
+    """Return what a network in evaluation mode says about every frame but those that its lookahead leaves open."""
     with evaluation_mode(network):
         return [_answers(network(batch.input), network.lookahead) for batch in batches]
 

@@ -104,7 +104,7 @@ def published(blocks):
         shapes |= {f"{prefix}mlp.0.weight": (4 * WIDTH, WIDTH, 1), f"{prefix}mlp.0.bias": (4 * WIDTH,)}
         shapes |= {f"{prefix}mlp.3.weight": (WIDTH, 4 * WIDTH, 1), f"{prefix}mlp.3.bias": (WIDTH,)}
         shapes |= {f"{prefix}drop_path_{part}.scale": (1, WIDTH, 1) for part in ("attn", "mlp")}
-    shapes |= {"module.backbone.embd.0.conv.weight": (WIDTH, 8, 3), "module.cls_head.cls_head.conv.weight": (9, WIDTH, 3)}
+    shapes |= {"module.backbone.embd.0.conv.weight": (WIDTH, 8, 3), "module.cls_head.cls_head.conv.bias": (9,)}
     return {name: torch.randn(shape) for name, shape in shapes.items()}
 
 

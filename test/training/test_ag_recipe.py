@@ -1,4 +1,4 @@
-"""AG-EgoPose's losses in closed form, and its stages on drawn stick figures: who learns, who is frozen, what it needs."""
+"""AG-EgoPose's losses in closed form, and its stages on drawn stick figures: what learns and what is frozen."""
 
 import dataclasses
 import json
@@ -84,8 +84,8 @@ def clips():
 def settings(**overrides):
     base = {
         "heatmaps.steps": 2, "heatmaps.batch": 4, "actions.steps": 2, "actions.batch": 2, "actions.frames": 4,
-        "poses.steps": 2, "poses.batch": 2, "poses.frames": 4, "loader_workers": 0, "validate_every": 1000, "threads": 1,
-        "checkpoint_every": 1000, "autocast": False,
+        "poses.steps": 2, "poses.batch": 2, "poses.frames": 4, "loader_workers": 0, "validate_every": 1000,
+        "threads": 1, "checkpoint_every": 1000, "autocast": False,
         **{f"{stage}.{name}": value for stage in AgRecipe.stages for name, value in (("side", 64), ("warmup", 1))},
     }  # fmt: skip
     return replace(AgTrainConfig(), {**base, **overrides})
@@ -128,18 +128,19 @@ def test_a_stage_moves_what_it_trains_and_nothing_else(stage, tmp_path, clips):
     for batch, _ in trainer._progress(trainer._settings(), None, 0):
         trainer._train_step(batch, None, trainer._settings())
     after = trainer.network.state_dict()
-    still = {"uncertainty.spread", *(name for name in before if name.endswith("attn.key.bias"))}  # shifts all scores alike
+    # A bias of keys shifts all scores alike.
+    still = {"uncertainty.spread", *(name for name in before if name.endswith("attn.key.bias"))}
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved - still == {name for name in before if name.startswith(PARTS[stage])} - still
 
 
 def test_training_learns_heatmaps_actions_and_poses(tmp_path, clips):
-    plain = {f"augment.{name}": 0.0 for name in ("mirror", "roll_deg", "mono", "noise", "blur", "cutout", "lens_circle")}
+    changes = ("mirror", "roll_deg", "mono", "noise", "blur", "cutout", "lens_circle")
+    plain = {f"augment.{name}": 0.0 for name in changes}
     stages = {
         "heatmaps.steps": 60, "heatmaps.batch": 8, "actions.steps": 40, "actions.batch": 8, "poses.steps": 60,
         "loss.positive_weight": 12.0, "poses.train": ("projection", "encoder", "decoder"), "poses.learning_rate": 3e-3,
-        "actions.learning_rate": 3e-3,
-        "poses.final_rate": 0.02,
+        "actions.learning_rate": 3e-3, "poses.final_rate": 0.02,
     }  # fmt: skip
     chosen = clips[:2]
     trainer = Trainer(settings(**plain, **stages), MODEL, tmp_path, chosen, chosen)
