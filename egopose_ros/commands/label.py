@@ -111,7 +111,11 @@ def _label(
     workers = min(_workers(arguments.workers, config), max(len(missing), 1))
     on_ray = arguments.engine == "ray"
     threads = config.runtime.threads or (1 if on_ray else max(_cores() // workers, 1))
-    placed = Reading(reading.topics, reading.fps, {**reading.overrides, "runtime.threads": threads})
+    overrides: dict[str, Leaf] = {**reading.overrides, "runtime.threads": threads}
+    free = config.runtime.device == "auto" and not config.runtime.require_gpu
+    if free and not on_ray and not torch.cuda.is_available():
+        overrides["runtime.device"] = "cpu"  # or every worker would say of every recording that there is no GPU
+    placed = Reading(reading.topics, reading.fps, overrides)
     names = manifest.names(missing)
     tasks = [Task(source, names[source], manifest.folder, placed, not arguments.no_images) for source in missing]
     events = engines.on_ray(tasks, threads, arguments.gpus) if on_ray else engines.on_this_machine(tasks, workers)
@@ -143,8 +147,7 @@ def _checked(entry: Entry, source: Path) -> Entry:
 def _workers(asked: int, config: Config) -> int:
     if asked:
         return asked
-    on_gpu = config.runtime.device != "cpu" and torch.cuda.is_available()
-    return 1 if on_gpu else _cores()
+    return 1 if config.runtime.device != "cpu" and torch.cuda.is_available() else _cores()
 
 
 def _cores() -> int:
