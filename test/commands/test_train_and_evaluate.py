@@ -4,14 +4,22 @@ import json
 import math
 import shutil
 
+import pytest
+
 from egopose_ros import checkpoint, cli
 from egopose_ros.training import publish
 
 
-def test_train_evaluate_publish(tmp_path, capsys, monkeypatch):
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Return a folder of rendered clips that all runs share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_train_evaluate_publish(tmp_path, cache, capsys, monkeypatch):
     config = tmp_path / "small.yaml"
     config.write_text("model: {width: 32, heads: 2, layers: 1}\nthreads: 1\n")
-    train = ["train", str(config), "--tiny", "--output", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    train = ["train", str(config), "--tiny", "--output", str(tmp_path / "run"), "--cache", str(cache)]
     assert cli.main([*train, "--render-workers", "1"]) == 0
     weights = tmp_path / "run" / "egoposeformer_v2.safetensors"
     assert checkpoint.load(weights)[1].training["frames_rendered"] == 32
@@ -21,7 +29,7 @@ def test_train_evaluate_publish(tmp_path, capsys, monkeypatch):
 
     report = tmp_path / "test.json"
     evaluate = ["evaluate", "--split", "validation", "--checkpoint", str(weights), "--rate", "15", "--head-pose"]
-    evaluate += ["--clips", "1", "--frames", "8", "--cache", str(tmp_path / "cache"), "--json", str(report)]
+    evaluate += ["--clips", "1", "--frames", "8", "--cache", str(cache), "--json", str(report)]
     assert cli.main(evaluate) == 0
     numbers = json.loads(report.read_text())
     assert numbers["network"] == "egoposeformer_v2" and numbers["checkpoint"] == str(weights)
@@ -55,3 +63,24 @@ def test_train_evaluate_publish(tmp_path, capsys, monkeypatch):
     published = publish.publish(weights, "mono", "egopose train small.yaml", "a test", [numbers])
     assert checkpoint.shipped("egoposeformer_v2", 1) == published
     assert f"| validation | yes | 15 | 8 | {numbers['mpjpe_mm']:.1f} |" in published.with_suffix(".md").read_text()
+
+
+def test_another_network_is_trained_and_evaluated_by_its_name(tmp_path, cache):
+    config = tmp_path / "small.yaml"
+    small = "spatial_backbone: mobilenetv4_s, temporal_backbone: shared, temporal_width: 32, width: 32, layers: 1"
+    config.write_text(f"network: ag_egopose\nmodel: {{{small}}}\nthreads: 1\n")
+    run = tmp_path / "run"
+    assert cli.main(["train", str(config), "--tiny", "--output", str(run), "--cache", str(cache)]) == 0
+    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [entry["stage"] for entry in entries] == ["heatmaps", "actions", "poses"]
+    assert entries[1]["action_accuracy"] >= 0.0, "rendered clips carry actions"
+
+    weights, report = run / "ag_egopose.safetensors", tmp_path / "test.json"
+    evaluate = ["evaluate", "--split", "validation", "--network", "ag_egopose", "--checkpoint", str(weights)]
+    evaluate += ["--protocol", "sceneego"]  # its 15 joints
+    evaluate += ["--rate", "15", "--clips", "1", "--frames", "8", "--cache", str(cache), "--json", str(report)]
+    assert cli.main(evaluate) == 0
+    numbers = json.loads(report.read_text())
+    assert numbers["network"] == "ag_egopose" and numbers["frames"] == 8 and len(numbers["per_joint_mm"]) == 15
+    validation = checkpoint.load(weights)[1].training["validation"]
+    assert abs(validation["mpjpe_mm"] - numbers["mpjpe_mm"]) < 2.0
