@@ -20,7 +20,7 @@ from pickle import UnpicklingError
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 
@@ -95,9 +95,12 @@ class ConvAttention(nn.Module):
         self.value = Pointwise(width, width)
         self.proj = Pointwise(width, width)
 
-    def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
-        """Return (B, T, C) for (B, T, C) that is zero where there is no frame; `allowed` is (B, 1, T, T)."""
-        query = self._split(self.query(self.query_norm(self.query_conv(x))))
+    def forward(self, x: Tensor, allowed: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return (B, T, C) for (B, T, C) that is zero where there is no frame; `allowed` is (B, 1, T, T).
+
+        With `at` (B,), that frame alone: (B, 1, C), and `allowed` is (B, 1, 1, T).
+        """
+        query = self._split(self.query(self.query_norm(_row(self.query_conv(x), at))))
         key = self._split(self.key(self.key_norm(self.key_conv(x))))
         value = self._split(self.value(self.value_norm(self.value_conv(x))))
         dropout = self.dropout if self.training else 0.0
@@ -145,14 +148,21 @@ class Block(nn.Module):
         self.drop_path_attn = AffineDropPath(width, path_dropout)
         self.drop_path_mlp = AffineDropPath(width, path_dropout)
 
-    def forward(self, x: Tensor, filled: Tensor) -> Tensor:
-        """Return (B, T, C); frames are where `filled` (B, T) is true, elsewhere all is zero."""
+    def forward(self, x: Tensor, filled: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return (B, T, C), or (B, 1, C) of frames `at` (B,); where `filled` (B, T) is false, all is zero."""
         there = filled[..., None]
         itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         # A frame that is not there sees itself, since a softmax over nothing is NaN; nothing sees it.
         allowed = (self.span.allows(x.shape[1], x.device) & filled[:, None]) | itself  # (B, T, T)
-        x = x + self.drop_path_attn(self.attn(self.ln1(x) * there, allowed[:, None])) * there
+        attended = self.attn(self.ln1(x) * there, _row(allowed, at)[:, None], at)
+        x, there = _row(x, at), _row(there, at)
+        x = x + self.drop_path_attn(attended) * there
         return x + self.drop_path_mlp(self.mlp(self.ln2(x))) * there
+
+
+def _row(x: Tensor, at: Tensor | None) -> Tensor:
+    """Return the frames (B, 1, ...) at indices (B,) of (B, T, ...), or all."""
+    return x if at is None else x[torch.arange(len(x), device=x.device), at][:, None]
 
 
 class ActionFormerEncoder(nn.Module):
@@ -164,12 +174,14 @@ class ActionFormerEncoder(nn.Module):
         super().__init__()
         self.branch = nn.ModuleList(Block(width, heads, span, causal, dropout, path_dropout) for span in spans)
 
-    def forward(self, x: Float[Tensor, "B T C"], filled: Bool[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
-        """Return (B, T, C), zero where there is no frame."""
+    def forward(
+        self, x: Float[Tensor, "B T C"], filled: Bool[Tensor, "B T"], at: Int64[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """Return (B, T, C), zero where there is no frame; with `at` those frames alone, (B, 1, C), which costs less."""
         x = x * filled[..., None]
-        for block in self.branch:
+        for block in self.branch[:-1]:
             x = block(x, filled)
-        return x
+        return self.branch[-1](x, filled, at)
 
 
 def load_action_former(encoder: ActionFormerEncoder, path: str | Path) -> None:

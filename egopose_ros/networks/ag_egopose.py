@@ -372,9 +372,9 @@ class AgEgoPose(nn.Module):
         filled = torch.cat([state.filled, torch.ones_like(new.features[..., 0], dtype=torch.bool)], 1)
         windows = features.unfold(1, self.window, 1).transpose(2, 3)  # (B, T_new, T, C_t)
         there = filled.unfold(1, self.window, 1)  # (B, T_new, T)
-        motion = self.temporal(windows.flatten(0, 1), there.flatten(0, 1)).unflatten(0, windows.shape[:2])
         lag = (there.sum(-1) - 1).clamp(max=waiting)  # (B, T_new)
-        motion = _take(motion, past - lag)
+        motion = self.temporal(windows.flatten(0, 1), there.flatten(0, 1), (past - lag).flatten())
+        motion = motion[:, 0].unflatten(0, windows.shape[:2])
 
         embeddings = shapes = None
         kept = [state.embeddings, state.shapes]

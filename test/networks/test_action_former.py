@@ -69,6 +69,15 @@ def test_local_attention_is_attention_over_the_neighbours_alone():
 
 
 @torch.no_grad()
+def test_single_frames_are_those_of_the_whole_sequence():
+    network = encoder(Span(2, 2), Span(None, None))
+    x, at = torch.randn(3, 9, WIDTH), torch.tensor([8, 0, 5])
+    filled = everywhere(x)
+    filled[2, :3] = False
+    torch.testing.assert_close(network(x, filled, at)[:, 0], network(x, filled)[[0, 1, 2], at], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("causal", [False, True])
 def test_padding_has_no_effect_and_no_value(causal):
     network = encoder(Span(2, 0 if causal else 2), Span(None, 0 if causal else None), causal=causal)
