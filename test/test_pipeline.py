@@ -272,9 +272,10 @@ def test_devices_and_weights_that_are_not_there_are_named(load, tmp_path, monkey
     assert "ag_egopose takes 1 view(s): the rig's other 1 are not used" in load(canonical_rig(2), **settings).warnings
 
 
-def test_half_precision_stays_close(load):
+def test_half_precision_stays_close(load_any):
     clip = frames(4)
-    for pose, other in zip(play(load(canonical_rig()), clip)[1], play(load(canonical_rig(), **{"runtime.precision": "bf16"}), clip)[1]):
+    whole, half = (play(load_any(canonical_rig(), **{"runtime.precision": p}), clip)[1] for p in ("fp32", "bf16"))
+    for pose, other in zip(whole, half):
         np.testing.assert_allclose(other.joints_camera, pose.joints_camera, atol=0.03)
         assert other.joints_camera.dtype == np.float32
 
