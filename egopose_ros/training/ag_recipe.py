@@ -82,7 +82,7 @@ class AgTrainConfig(RunConfig):
     )
     temporal_weights: str = option("", "The same for the backbone of the motion features.")
     encoder_weights: str = option(
-        "", "ActionFormer checkpoint that the temporal encoder starts from; none: random, taught by the stage of actions."
+        "", "ActionFormer checkpoint that the temporal encoder starts from; none: random, for the stage of actions."
     )
 
 
@@ -102,10 +102,10 @@ class AgRecipe:
 
     def start(self, network: AgEgoPose, config: AgTrainConfig) -> None:
         """Load the weights that training starts from; ValueError where the network has no place for them."""
-        streams = network.encoder
+        spatial, temporal = network.encoder.spatial, network.encoder.temporal
         for name, path, place, load in (
-            ("spatial_weights", config.spatial_weights, streams.spatial and streams.spatial.backbone, load_published),
-            ("temporal_weights", config.temporal_weights, streams.temporal and streams.temporal.backbone, load_published),
+            ("spatial_weights", config.spatial_weights, spatial and spatial.backbone, load_published),
+            ("temporal_weights", config.temporal_weights, temporal and temporal.backbone, load_published),
             ("encoder_weights", config.encoder_weights, network.temporal, load_action_former),
         ):
             if path and place is None:
