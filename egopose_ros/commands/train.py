@@ -13,6 +13,7 @@ from egopose_ros.training import cache
 from egopose_ros.training.config import RunConfig, TrainConfig
 from egopose_ros.training.labelled import LabelledClip
 from egopose_ros.training.loop import Trainer
+from egopose_ros.training.processes import join, leave
 from egopose_ros.training.recipes import RECIPES, load
 
 TINY = {
@@ -45,21 +46,28 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path("runs") / (arguments.config.stem + ("_tiny" if arguments.tiny else ""))
     if not arguments.resume and (output / "state.pt").exists():
         raise ValueError(f"{output}: expected a new folder, got one with a run in it; give --resume or another --output")
+    processes = join(config.device)
     root = arguments.cache or cache_directory() / "clips"
     parts = (
         ("train", config.data, config.data.clips),
         ("validation", config.data, config.data.validation_clips),
         ("train", config.stills, config.stills.clips),
     )
-    for split, data, clips in parts:
-        cache.render_missing(root, split, data, clips, arguments.render_workers)
+    if processes.local == 0:  # the others of a machine find what the first one made
+        for split, data, clips in parts:
+            cache.render_missing(root, split, data, clips, arguments.render_workers)
+        _labelled(config, root, arguments.render_workers)
+    processes.wait()
     labelled = _labelled(config, root, arguments.render_workers)
     if arguments.render_only:
         return 0
-    trainer = Trainer(config, model, output, *(cache.load(root, *part) for part in parts), labelled)
+    trainer = Trainer(config, model, output, *(cache.load(root, *part) for part in parts), labelled, processes)
     if arguments.resume:
         trainer.resume()
-    print(f"weights: {trainer.run()}")
+    weights = trainer.run()
+    leave(processes)
+    if weights is not None:
+        print(f"weights: {weights}")
     return 0
 
 

@@ -57,15 +57,14 @@ class ImageEncoder(Trunk):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, C, H / 16, W / 16) of images (N, 3, H, W) in 0..255, uint8 or float, RGB."""
-        return self.late(self.early(images))
+        return self.grid(*self.backbone.features(self.normalise(images)))
 
-    def early(self, images: Tensor) -> Tensor:
-        """Return the backbone's map at stride 8."""
-        return self.backbone.early_maps(self.normalise(images))[-1]
+    def early(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the backbone's maps at strides 4 and 8."""
+        return self.backbone.early_maps(self.normalise(images))
 
-    def late(self, early: Tensor) -> Tensor:
-        """Return the tokens of the map at stride 8."""
-        fine, coarse = self.backbone.late_maps(early)
+    def grid(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Return the grid of tokens of the maps at strides 16 and 32."""
         return self.fine(fine) + F.interpolate(self.coarse(coarse), scale_factor=2.0, mode="bilinear")
 
 

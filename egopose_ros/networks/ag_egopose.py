@@ -14,6 +14,7 @@ out of a bidirectional one changes with every new frame, so those cannot be kept
 
 Where the paper is silent, or says two things:
 
+- Image 256x256 in the canonical camera; or the square of it that holds the wearer, at its own resolution (an option).
 - "Local, window 8" is read as in ActionFormer, whose window of 8 reaches 4 frames either way, not as the equation's
   t - w..t + w; `local_window: 16` is the other reading.
 - The equation's sum of attention and feed-forward is taken for ActionFormer's block, norms and residuals included.
@@ -47,6 +48,7 @@ from torch import Tensor, nn
 from egopose_ros.config import ConfigError, option
 from egopose_ros.features.backbones import BACKBONES, Trunk
 from egopose_ros.features.heatmaps import HeatmapNetwork, shape_of_peaks
+from egopose_ros.features.square import SquareConfig
 from egopose_ros.networks import student_t
 from egopose_ros.networks.action_former import ActionFormerEncoder, Span
 from egopose_ros.networks.interface import CONFIDENCE_RADIUS, NetworkInput, Prediction
@@ -58,7 +60,7 @@ _SHAPE = 3
 
 
 @dataclass(frozen=True)
-class AgEgoPoseConfig:
+class AgEgoPoseConfig(SquareConfig):
     """Size, variants and ablations; defaults are the paper's."""
 
     views: int = option(1, "Cameras of the rig: a monocular network.", minimum=1, maximum=1)
@@ -94,6 +96,7 @@ class AgEgoPoseConfig:
     uncertainty: bool = option(True, "Predict a covariance; else joints alone (ablation).")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for width, heads in (("width", self.heads), ("temporal_width", self.temporal_heads)):
             if getattr(self, width) % heads:
                 raise ConfigError(f"{width}: expected a multiple of the {heads} heads, got {getattr(self, width)}")
@@ -342,10 +345,13 @@ class AgEgoPose(nn.Module):
 
     def look(self, images: Tensor) -> Evidence:
         """Return what each of the images (B, T, V, 3, H, W) shows."""
-        views = images.shape[2]
-        if views != self.views:
-            raise ValueError(f"expected images of {self.views} views, got {views}")
-        return self.evidence(*self.encoder(images.flatten(0, 2)), images.shape[:2])
+        return self.evidence(*self.encoder(self.seen(images)), images.shape[:2])
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Return what is seen (B T V, 3, h, w) of canonical images (B, T, V, 3, H, W)."""
+        if images.shape[2] != self.views:
+            raise ValueError(f"expected images of {self.views} views, got {images.shape[2]}")
+        return self.config.cut(images.flatten(0, 2))
 
     def evidence(self, heatmaps: Tensor | None, features: Tensor | None, shape: torch.Size) -> Evidence:
         """Return the evidence of the encoder's outputs for B T = N images; `shape` is (B, T)."""

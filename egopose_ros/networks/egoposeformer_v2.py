@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.config import ConfigError, option
 from egopose_ros.features.backbones import ImageEncoder
+from egopose_ros.features.square import SquareConfig
 from egopose_ros.geometry.kinematics import rotation_to_6d
 from egopose_ros.networks import student_t
 from egopose_ros.networks.body import JOINTS, BodyHead, UncertaintyHead, mlp
@@ -47,16 +48,14 @@ from egopose_ros.networks.interface import CONFIDENCE_RADIUS, NetworkInput, Pred
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.window.attention import KeyValueCache, TemporalAttention, Timeline, timeline
 
+
 @dataclass(frozen=True)
-class EgoPoseFormerV2Config:
+class EgoPoseFormerV2Config(SquareConfig):
     """Size and ablations."""
 
     backbone: str = option(
         "mobilenetv4_s", "Image backbone.", choices=("mobilenetv4_s", "efficientnet_lite0", "resnet18", "resnet50")
     )
-    crop_left: int = option(0, "Left edge of the square of the canonical image that is seen.", minimum=0, unit="px")
-    crop_top: int = option(0, "Its upper edge.", minimum=0, unit="px")
-    crop_side: int = option(256, "Its side, a multiple of 64.", minimum=64, unit="px")
     views: int = option(1, "Cameras of the rig.", minimum=1, maximum=4)
     window: int = option(16, "Frames that one temporal layer attends to, the newest included.", minimum=1, maximum=256)
     width: int = option(256, "Channels of a token.", minimum=32, maximum=2048)
@@ -76,11 +75,7 @@ class EgoPoseFormerV2Config:
     uncertainty: bool = option(True, "Predict a covariance; else joints alone (ablation).")
 
     def __post_init__(self) -> None:
-        if self.crop_side % 64 or max(self.crop_left, self.crop_top) + self.crop_side > CANONICAL.size[0]:
-            raise ConfigError(
-                f"crop_side: expected a multiple of 64 within {CANONICAL.size[0]} pixels, "
-                f"got {self.crop_side} from {self.crop_left}, {self.crop_top}"
-            )
+        super().__post_init__()
         if self.width % (2 * self.heads):
             raise ConfigError(f"width: expected a multiple of twice the {self.heads} heads, got {self.width}")
 
@@ -312,30 +307,19 @@ class EgoPoseFormerV2(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Return tokens (B, T, V, N, C) of images (B, T, V, 3, H, W)."""
-        return self._tokens(self.encoder(self._crop(images)), images.shape[:3])
+        return self.tokens(self.encoder(self.seen(images)), images.shape[:3])
 
-    def early(self, images: Tensor) -> Tensor:
-        """Return the backbone's early maps (B, T, V, c, h, w) of images (B, T, V, 3, H, W)."""
-        return self.encoder.early(self._crop(images)).unflatten(0, images.shape[:3])
+    def seen(self, images: Tensor) -> Tensor:
+        """Return what is seen (B T V, 3, h, w) of canonical images (B, T, V, 3, H, W)."""
+        if images.shape[2] != self.views:
+            raise ValueError(f"expected images of {self.views} views, got {images.shape[2]}")
+        return self.config.cut(images.flatten(0, 2))
 
-    def late(self, early: Tensor) -> Tensor:
-        """Return tokens (B, T, V, N, C) of early maps."""
-        return self._tokens(self.encoder.late(early.flatten(0, 2)), early.shape[:3])
-
-    def _tokens(self, grid: Tensor, shape: torch.Size) -> Tensor:
-        """Return the cells of maps (B T V, C, h, w) as tokens that know their place."""
+    def tokens(self, grid: Tensor, shape: torch.Size) -> Tensor:
+        """Return the cells of maps (B T V, C, h, w) as tokens (B, T, V, h w, C) that know their place."""
         grid = grid.to(self.start.dtype)
         position = self.token_position(_fourier(self._cell_centres(grid)))
         return (self.token_norm(grid.flatten(2).transpose(1, 2)) + position).unflatten(0, shape)
-
-    def _crop(self, images: Tensor) -> Tensor:
-        """Return what is seen (M, 3, h, w) of canonical images (B, T, V, 3, H, W) of any size."""
-        if images.shape[2] != self.views:
-            raise ValueError(f"expected images of {self.views} views, got {images.shape[2]}")
-        images = images.flatten(0, 2)
-        config, scale = self.config, images.shape[-1] / CANONICAL.size[0]
-        left, top, side = (round(scale * value) for value in (config.crop_left, config.crop_top, config.crop_side))
-        return images[..., top : top + side, left : left + side]
 
     def _cell_centres(self, grid: Tensor) -> Tensor:
         """Return the centres (N, 2) of the cells of a map (M, C, h, w), x y in -1..1 across the whole image."""

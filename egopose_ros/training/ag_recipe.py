@@ -2,7 +2,8 @@
 
 The paper trains heatmaps, freezes them, and takes motion features of a network pre-trained on Ego4D's actions, frozen
 too. Where no such weights are given, the middle stage makes them from the actions of the synthetic world, so that the
-motion is guided by actions in fact.
+motion is guided by actions in fact. A stage of poses of single frames may come before that of windows (the paper has
+none): it sees more bodies and rooms for the same rendering.
 """
 
 from __future__ import annotations
@@ -12,25 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros import checkpoint
 from egopose_ros.config import ConfigError, option
 from egopose_ros.features.backbones import load_published
-from egopose_ros.features.heatmaps import peaks
+from egopose_ros.features.heatmaps import HeatmapNetwork, peaks
 from egopose_ros.networks import student_t
 from egopose_ros.networks.action_former import load_action_former
 from egopose_ros.networks.ag_egopose import AgEgoPose
-from egopose_ros.skeleton import MPI15
+from egopose_ros.skeleton import MPI15, skeleton
 from egopose_ros.structs import Visibility
 from egopose_ros.synth.motion.clip import ACTIONS
 from egopose_ros.training import ag_losses, validation
 from egopose_ros.training.ag_losses import UNKNOWN_ACTION
-from egopose_ros.training.config import RunConfig, ScheduleConfig
+from egopose_ros.training.config import HEADS, RunConfig, ScheduleConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.losses import UNIT, Losses
+from egopose_ros.training.memory import Kept
 
-PARTS = ("heatmaps", "backbone", "last_block", "projection", "encoder", "decoder")
+IMAGE_PARTS = ("heatmaps", "backbone", "last_block")
+"""what is done to images"""
+PARTS = (*IMAGE_PARTS, "projection", "encoder", "decoder")
 NEAR_PX = 8.0
 """a peak this close to its joint is counted as right"""
 
@@ -45,10 +51,17 @@ class PartStage(ScheduleConfig):
         "is left out: one with a shared backbone has no backbone but that of its heatmaps.",
     )  # fmt: skip
 
+    passes: int = option(
+        1, "Times that what frozen parts make of a batch is used; above 1, groups of batches are kept.", minimum=1
+    )
+
     def __post_init__(self) -> None:
         unknown = sorted(set(self.train) - set(PARTS))
         if unknown or not self.train:
             raise ConfigError(f"train: expected some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}")
+        trained = [part for part in IMAGE_PARTS if part in self.train]
+        if self.passes > 1 and trained:
+            raise ConfigError(f"passes: expected 1 where {', '.join(trained)} is trained, got {self.passes}")
 
 
 @dataclass(frozen=True)
@@ -74,9 +87,14 @@ class AgTrainConfig(RunConfig):
     actions: PartStage = PartStage(
         steps=4000, batch=8, frames=64, train=("backbone", "projection", "encoder"), learning_rate=3e-4
     )
+    singles: PartStage = PartStage(steps=0, train=("decoder",))
     poses: PartStage = PartStage(steps=8000, batch=8, frames=64, train=("last_block", "projection", "decoder"))
     weight_decay: float = option(0.0, "AdamW's weight decay, of matrices only; 0 is Adam.", minimum=0.0)
     clip_norm: float = option(5.0, "Largest norm of the gradient.", minimum=0.0)
+    heatmap_run: str = option(
+        "", "Folder of a finished run of EgoPoseFormer v2 with the same backbone: its backbone and the heatmaps that "
+        "taught it are where this one's heatmaps start. Instead of spatial_weights."
+    )  # fmt: skip
     spatial_weights: str = option(
         "", "File of a published state dict that the heatmaps' backbone starts from; none: random. .pth or .safetensors"
     )
@@ -89,10 +107,10 @@ class AgTrainConfig(RunConfig):
 class AgRecipe:
     """See the module's docstring."""
 
-    stages = ("heatmaps", "actions", "poses")
+    stages = ("heatmaps", "actions", "singles", "poses")
     tiny: dict[str, Any] = {
         "heatmaps.steps": 3, "heatmaps.batch": 4, "actions.steps": 3, "actions.batch": 1, "actions.frames": 8,
-        "poses.steps": 3, "poses.batch": 1, "poses.frames": 8,
+        "singles.steps": 3, "singles.batch": 4, "poses.steps": 3, "poses.batch": 1, "poses.frames": 8,
         **{f"{stage}.warmup": 1 for stage in stages},
     }  # fmt: skip
 
@@ -112,6 +130,10 @@ class AgRecipe:
                 raise ValueError(f"{name}: expected a network with that part of its own, got none for {path}")
             if path:
                 load(place, path)
+        if config.heatmap_run:
+            if spatial is None:
+                raise ValueError(f"heatmap_run: expected a network with heatmaps, got none for {config.heatmap_run}")
+            _load_heatmaps(spatial, Path(config.heatmap_run))
 
     def trained(
         self, network: AgEgoPose, head: nn.Module, stage: str, config: AgTrainConfig
@@ -127,11 +149,19 @@ class AgRecipe:
         return [(1.0, [p for p in (*network.parameters(), *head.parameters()) if p.requires_grad])]
 
     def passes(self, settings: PartStage) -> int:
-        """Return how often a batch is used: heatmaps of many frames are too large to be kept."""
-        return 1
+        """Return how often a batch is used."""
+        return settings.passes
+
+    def keep(self, network: AgEgoPose, batch: Batch, stage: str, config: AgTrainConfig) -> Kept:
+        """Return what several passes share: heatmaps (none for actions) and features of the images."""
+        if stage == "actions":
+            kept = (None, self._features(network, batch, config))
+        else:
+            kept = self._encoded(network, batch, config)
+        return tuple(None if x is None else x.to(torch.bfloat16) for x in kept) if config.autocast else kept
 
     def losses(
-        self, network: AgEgoPose, head: nn.Module, batch: Batch, kept: None, stage: str, progress: float,
+        self, network: AgEgoPose, head: nn.Module, batch: Batch, kept: Kept | None, stage: str, progress: float,
         config: AgTrainConfig,
     ) -> Losses:  # fmt: skip
         """Return the losses of a batch; images are encoded in bf16 on request, the rest stays in fp32."""
@@ -139,17 +169,19 @@ class AgRecipe:
             loss = self._heatmap_loss(network, self._heatmaps(network, batch, config), batch, config)
             return Losses(loss, {"heatmap": loss})
         if stage == "actions":
-            features = network.projection(self._features(network, batch, config))
+            features = kept[1].float() if kept else self._features(network, batch, config)
+            features = network.projection(features)
             motion = network.encode_motion(features.unflatten(0, batch.joints.shape[:2]))
             loss = ag_losses.action_error(head(motion), batch.actions)
             return Losses(loss, {"action": loss})
-        return self._pose_losses(network, head, batch, config)
+        encoded = kept or self._encoded(network, batch, config)
+        return self._pose_losses(network, head, batch, encoded, getattr(config, stage).train, config)
 
-    def _pose_losses(self, network: AgEgoPose, head: nn.Module, batch: Batch, config: AgTrainConfig) -> Losses:
-        weights, train = config.loss, config.poses.train
-        images = batch.input.images.flatten(0, 2)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
-            heatmaps, features = network.encoder(images)
+    def _pose_losses(
+        self, network: AgEgoPose, head: nn.Module, batch: Batch, encoded: Kept, train: tuple[str, ...],
+        config: AgTrainConfig,
+    ) -> Losses:  # fmt: skip
+        weights, (heatmaps, features) = config.loss, encoded
         estimate = network.window_of(network.evidence(heatmaps, features, batch.joints.shape[:2]))
         terms = {
             "position": ag_losses.position_error(estimate.joints, batch.joints),
@@ -165,20 +197,25 @@ class AgRecipe:
             terms["action"] = ag_losses.action_error(head(estimate.motion), batch.actions)
         return Losses(sum(getattr(weights, name) * value for name, value in terms.items()), terms)
 
+    def _encoded(self, network: AgEgoPose, batch: Batch, config: AgTrainConfig) -> Kept:
+        images = network.seen(batch.input.images)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
+            return network.encoder(images)
+
     def _heatmaps(self, network: AgEgoPose, batch: Batch, config: AgTrainConfig) -> Tensor:
-        images = batch.input.images.flatten(0, 2)
+        images = network.seen(batch.input.images)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
             return network.encoder.spatial(images)[0]
 
     def _features(self, network: AgEgoPose, batch: Batch, config: AgTrainConfig) -> Tensor:
-        images = batch.input.images.flatten(0, 2)
+        images = network.seen(batch.input.images)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
             features = network.encoder.features(images)
         return features.float()
 
     def _heatmap_loss(self, network: AgEgoPose, heatmaps: Tensor, batch: Batch, config: AgTrainConfig) -> Tensor:
-        joints_px, visible = batch.joints_px.flatten(0, 2), batch.visible.flatten(0, 2)
-        target = ag_losses.heatmap_targets(joints_px, visible, CANONICAL.size[0], heatmaps.shape[-1])
+        joints_px, visible = network.config.seen(batch.joints_px.flatten(0, 2), batch.visible.flatten(0, 2))
+        target = ag_losses.heatmap_targets(joints_px, visible, network.config.crop_side, heatmaps.shape[-1])
         if network.config.heatmap_loss == "mse":
             return ag_losses.heatmap_squared_error(heatmaps.float(), target)
         return ag_losses.heatmap_cross_entropy(heatmaps.float(), target, config.loss.positive_weight)
@@ -194,6 +231,21 @@ class AgRecipe:
             # The head is of the weights that it was trained with, not of their average.
             return _action_numbers(network, head, batches)
         return validation.examine(average, batches, MPI15, picture)
+
+
+def _load_heatmaps(spatial: HeatmapNetwork, run: Path) -> None:
+    """Start heatmaps from those that taught EgoPoseFormer v2; ValueError where there are none or others."""
+    teacher, card = checkpoint.load(run / "egoposeformer_v2.safetensors", expected="egoposeformer_v2")
+    joints = skeleton(card.skeleton).joints
+    rows = [joints.index(joint) for joint in MPI15.joints]
+    try:
+        head = load_file(run / HEADS)
+        for name in ("heatmaps.weight", "heatmaps.bias"):
+            head[name] = head[name][rows]
+        spatial.backbone.load_state_dict(teacher.encoder.backbone.state_dict())
+        spatial.decoder.load_state_dict(head)
+    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"heatmap_run {run}: expected a run with the same backbone, got {error}") from None
 
 
 def _modules(network: AgEgoPose, part: str) -> list[nn.Module]:
@@ -214,9 +266,9 @@ def _heatmap_numbers(network: AgEgoPose, batches: list[Batch]) -> dict[str, floa
     """Return how far peaks are from joints that are seen [px of the canonical image], and how many are near."""
     errors = []
     for batch in batches:
-        found = peaks(network.encoder.spatial(batch.input.images.flatten(0, 2))[0].float(), CANONICAL.size[0])
-        distance = (found - batch.joints_px.flatten(0, 2)).norm(dim=-1)
-        errors.append(distance[batch.visible.flatten(0, 2) == Visibility.VISIBLE])
+        found = peaks(network.encoder.spatial(network.seen(batch.input.images))[0].float(), network.config.crop_side)
+        joints_px, visible = network.config.seen(batch.joints_px.flatten(0, 2), batch.visible.flatten(0, 2))
+        errors.append((found - joints_px).norm(dim=-1)[visible == Visibility.VISIBLE])
     error = torch.cat(errors)
     return {"peak_px": error.mean().item(), "peak_near": (error <= NEAR_PX).float().mean().item()}
 
@@ -227,7 +279,7 @@ def _action_numbers(network: AgEgoPose, head: nn.Module, batches: list[Batch]) -
     with validation.evaluation_mode(network):
         for batch in batches:
             images = batch.input.images[:, : network.window]
-            features = network.projection(network.encoder.features(images.flatten(0, 2)))
+            features = network.projection(network.encoder.features(network.seen(images)))
             motion = network.encode_motion(features.unflatten(0, images.shape[:2]))
             actions = batch.actions[:, : network.window]
             right += ((head(motion).argmax(-1) == actions) & (actions != UNKNOWN_ACTION)).sum().item()

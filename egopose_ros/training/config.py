@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from egopose_ros.config import ConfigError, option
 
+HEADS = "heads.safetensors"
+"""file of a finished run: what taught its network and does not ship"""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -111,6 +114,7 @@ class RunConfig:
     stills: DataConfig = DataConfig(seed=100_000, clips=0, validation_clips=0, clip_frames=4, rates_hz=("2",))
     augment: AugmentConfig = AugmentConfig()
     seed: int = option(0, "Seed of weights, order and augmentation.", minimum=0)
+    weights: str = option("", "Checkpoint of the same network and size that training starts from; none: as below.")
     weight_decay: float = option(0.02, "AdamW's weight decay, of matrices only.", minimum=0.0)
     clip_norm: float = option(1.0, "Largest norm of the gradient.", minimum=0.0)
     ema: float = option(0.998, "Decay of the averaged weights, which are what is saved.", minimum=0.0, maximum=1.0)

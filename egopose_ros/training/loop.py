@@ -6,10 +6,12 @@ import copy
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
@@ -18,11 +20,12 @@ from egopose_ros.config import options
 from egopose_ros.networks.table import build, settings_of
 from egopose_ros.skeleton import skeleton
 from egopose_ros.training import cache, validation
-from egopose_ros.training.config import RunConfig, ScheduleConfig
+from egopose_ros.training.config import HEADS, RunConfig, ScheduleConfig
 from egopose_ros.training.data import Batch, ClipDataset, collate, loader
 from egopose_ros.training.labelled import LabelledClip, LabelledDataset, MixedDataset
 from egopose_ros.training.losses import cosine
-from egopose_ros.training.memory import remembered
+from egopose_ros.training.memory import Kept, batch_number, remembered
+from egopose_ros.training.processes import LossModule, Processes, together
 from egopose_ros.training.recipes import RECIPES
 
 BAD_STEPS = 10
@@ -42,27 +45,32 @@ class Trainer:
         validation_clips: list[cache.CachedClip],
         stills: list[cache.CachedClip] | None = None,
         labelled: list[LabelledClip] | None = None,
+        processes: Processes = Processes(),
     ):
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        self.config = config
+        self.config, self.processes = config, processes
+        self.device = processes.device(config.device)
         self.folder = folder
         self.clips, self.validation_clips = clips, validation_clips
         self.stills, self.labelled = stills or [], labelled or []
         self.recipe, _ = RECIPES[config.network]
-        self.network = build(config.network, {"views": config.data.views, **model}).to(config.device)
+        self.network = build(config.network, {"views": config.data.views, **model}).to(self.device)
         self.recipe.start(self.network, config)
+        if config.weights:
+            _continue_from(config.weights, self.network, config.network)
         self.network.encoder.to(memory_format=torch.channels_last)
-        self.head = self.recipe.heads(self.network).to(config.device)
+        self.head = self.recipe.heads(self.network).to(self.device)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         if config.compile:
             self.network.encoder.compile()
         self.stage, self.step, self.bad_steps = 0, 0, 0
         self.seconds = 0.0
         self.optimizer = self._start_stage()
+        torch.manual_seed(config.seed + processes.rank)  # all start from one network, and then draw their own dropout
         folder.mkdir(parents=True, exist_ok=True)
-        self.writer = _tensorboard(folder) if config.tensorboard else None
+        self.writer = _tensorboard(folder) if config.tensorboard and processes.rank == 0 else None
 
     def run(self, stop_after: int | None = None) -> Path | None:
         """Train to the end and return the checkpoint; None when stopped after so many steps, resumable."""
@@ -72,7 +80,7 @@ class Trainer:
             for batch, kept in self._progress(settings, stop_after, done):
                 self._train_step(batch, kept, settings)
                 done += 1
-                if self.step % self.config.validate_every == 0:
+                if self.step % self.config.validate_every == 0 and self.processes.rank == 0:
                     self.validate()
                 if self.step % self.config.checkpoint_every == 0:
                     self.save_state()
@@ -83,19 +91,24 @@ class Trainer:
         return self._finish()
 
     def save_state(self) -> None:
-        """Write everything that resuming needs; the file is replaced when it is complete."""
+        """Write everything that resuming needs; the file is replaced when it is complete. All processes call it."""
+        random = self.processes.gather(torch.get_rng_state())
+        random_cuda = self.processes.gather(torch.cuda.get_rng_state() if torch.cuda.is_available() else None)
+        if self.processes.rank:
+            return
         state = {
-            "settings": json.dumps(_resume_settings(self.config, self.network)),
+            "settings": json.dumps(
+                {**_resume_settings(self.config, self.network), "processes": self.processes.count}
+            ),
             "network": self.network.state_dict(),
             "head": self.head.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": random,
+            "random_cuda": random_cuda,
             "position": [self.stage, self.step],
             "seconds": self.seconds,
         }
-        if torch.cuda.is_available():
-            state["random_cuda"] = torch.cuda.get_rng_state_all()
         part = self.folder / "state.part"
         torch.save(state, part)
         part.rename(self.folder / "state.pt")
@@ -106,9 +119,10 @@ class Trainer:
         if not path.is_file():
             raise ValueError(f"{path}: expected the state of a run to resume, got no such file")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        mine = _resume_settings(self.config, self.network)
+        mine = {**_resume_settings(self.config, self.network), "processes": self.processes.count}
         # A setting that is newer than the run had its default.
-        saved = _resume_settings(type(self.config)(), self.network) | json.loads(state["settings"])
+        defaults = {**_resume_settings(type(self.config)(), self.network), "processes": 1}
+        saved = defaults | json.loads(state["settings"])
         changed = sorted(key for key in mine.keys() | saved.keys() if mine.get(key) != saved.get(key))
         if changed:
             difference = ", ".join(f"{key} {saved.get(key)} -> {mine.get(key)}" for key in changed)
@@ -119,9 +133,10 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer = self._start_stage()
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if "random_cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        torch.set_rng_state(state["random"][self.processes.rank])
+        random_cuda = state["random_cuda"][self.processes.rank]
+        if random_cuda is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(random_cuda)
         self.seconds = state["seconds"]
 
     def validate(self) -> dict[str, float]:
@@ -144,23 +159,28 @@ class Trainer:
             return self.optimizer
         settings = self._settings()
         groups = []
+        losses = LossModule(self.recipe, self.network, self.head)
         for factor, trained in self.recipe.trained(self.network, self.head, self._name(), self.config):
             for decay, wide in ((self.config.weight_decay, True), (0.0, False)):
                 parameters = [p for p in trained if (p.ndim > 1) == wide]
                 if parameters:
                     groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
+        self.losses = together(losses, self.processes) if settings.steps else losses
         return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
     def _finish_stage(self) -> None:
         """Validate; the next stage starts from the averaged weights."""
-        if self._settings().steps:
+        if self._settings().steps and self.processes.rank == 0:
             self.validate()
         self.network.load_state_dict(self.average.state_dict())
         self.stage, self.step = self.stage + 1, 0
         self.optimizer = self._start_stage()
         self.save_state()
 
-    def _finish(self) -> Path:
+    def _finish(self) -> Path | None:
+        """Calibrate, measure and write what was learnt; the first process does."""
+        if self.processes.rank:
+            return None
         self.stage -= 1
         batches = self._validation_batches()
         validation.calibrate(self.average, batches, validation.predictions(self.average, batches))
@@ -171,12 +191,14 @@ class Trainer:
         facts = {
             "settings": {item.name: item.default for item in options(self.config)},
             "hours": round(self.seconds / 3600.0, 3),
+            "processes": self.processes.count,
             "frames_rendered": sum(clip.frames for clip in self.clips + self.stills),
             "frames_labelled": sum(clip.frames for clip in self.labelled),
             "validation": numbers,
             "torch": torch.__version__,
         }
         checkpoint.save(path, self.average, facts)
+        save_file(self.head.state_dict(), str(self.folder / HEADS))
         return path
 
     def _progress(self, settings: ScheduleConfig, stop_after: int | None, done: int) -> Any:
@@ -191,43 +213,49 @@ class Trainer:
         steps, workers = range(self.step, last), self.config.loader_workers
         passes = self.recipe.passes(settings)
         if passes > 1:
-            batches = remembered(dataset, settings.batch, steps, passes, workers, self._keep)
+            numbers = [batch_number(step, passes, dataset.seed) for step in steps]
+            batches = remembered(dataset, settings.batch, self._own(numbers), workers, self._keep)
         else:
-            batches = ((batch, None) for batch in loader(dataset, settings.batch, steps, workers))
-        return tqdm(batches, self._name(), settings.steps, initial=self.step, unit="step", smoothing=0.05)
+            batches = ((batch, None) for batch in loader(dataset, settings.batch, self._own(steps), workers))
+        hidden = self.processes.rank > 0
+        return tqdm(
+            batches, self._name(), settings.steps, initial=self.step, unit="step", smoothing=0.05, disable=hidden
+        )
+
+    def _own(self, numbers: Sequence[int]) -> list[int]:
+        """Return this process's batches of what would be batches of all together."""
+        return [number * self.processes.count + self.processes.rank for number in numbers]
 
     @torch.no_grad()
-    def _keep(self, batch: Batch) -> torch.Tensor:
+    def _keep(self, batch: Batch) -> Kept:
         return self.recipe.keep(self.network, self._place(batch), self._name(), self.config)
 
     def _place(self, batch: Batch) -> Batch:
         """Return a batch on the device, with the joints that the network has."""
-        return batch.of(self.network.skeleton).to(self.config.device)
+        return batch.of(self.network.skeleton).to(self.device)
 
-    def _train_step(self, batch: Batch, kept: torch.Tensor | None, settings: ScheduleConfig) -> None:
+    def _train_step(self, batch: Batch, kept: Kept | None, settings: ScheduleConfig) -> None:
         began = time.monotonic()
         progress = self.step / settings.steps
         warm = min(1.0, (self.step + 1) / max(settings.warmup, 1))
         rate = settings.learning_rate * warm * cosine(1, settings.final_rate, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        losses = self.recipe.losses(
-            self.network, self.head, self._place(batch), kept, self._name(), progress, self.config
-        )
+        total, terms = self.losses(self._place(batch), kept, self._name(), progress, self.config)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
+        total.backward()
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, self.config.clip_norm or math.inf)
-        self._check_finite(norm, losses.terms)
+        self._check_finite(norm, terms)
         if self.bad_steps == 0:
             self.optimizer.step()
             self._update_average()
         self.step += 1
         self.seconds += time.monotonic() - began
-        if self.step % _LOG_EVERY == 0:
-            terms = {name: value.item() for name, value in losses.terms.items()}
+        if self.step % _LOG_EVERY == 0 and self.processes.rank == 0:
+            terms = {name: value.item() for name, value in terms.items()}
             frames = batch.input.stamps_ns.numel() / (time.monotonic() - began)
-            self._log("train", {"loss": losses.total.item(), **terms, "rate": rate, "frames_per_s": frames})
+            self._log("train", {"loss": total.item(), **terms, "rate": rate, "frames_per_s": frames})
 
     def _check_finite(self, norm: torch.Tensor, terms: dict[str, torch.Tensor]) -> None:
         """Count steps whose gradient is not finite, which are left out; ValueError when they do not end."""
@@ -272,6 +300,15 @@ class Trainer:
                 self.writer.add_scalar(f"{kind}/{self._name()}/{name}", value, self.step)
         if kind == "validation":
             tqdm.write(f"{self._name()} {self.step}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
+
+
+def _continue_from(path: str, network: nn.Module, name: str) -> None:
+    """Load the weights of a checkpoint of the same network; ValueError where it is of another size."""
+    weights, _ = checkpoint.load(path, expected=name)
+    try:
+        network.load_state_dict(weights.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"weights {path}: expected those of a network of these settings, got {error}") from None
 
 
 def _resume_settings(config: RunConfig, network: nn.Module) -> dict[str, Any]:

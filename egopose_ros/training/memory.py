@@ -14,6 +14,8 @@ from torch import Tensor
 
 from egopose_ros.training.data import Batch, ClipDataset, loader
 
+Kept = tuple[Tensor | None, ...]
+"""what frozen layers make of a batch; what that is, a recipe knows"""
 GROUP = 64
 """batches that are remembered at a time"""
 
@@ -28,17 +30,19 @@ def batch_number(step: int, passes: int, seed: int) -> int:
 
 
 def remembered(
-    dataset: ClipDataset, batch: int, steps: range, passes: int, workers: int, keep: Callable[[Batch], Tensor]
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Yield each step's batch, without its pixels, and what is kept of it."""
-    numbers = [batch_number(step, passes, dataset.seed) for step in steps]
+    dataset: ClipDataset, batch: int, numbers: list[int], workers: int, keep: Callable[[Batch], Kept]
+) -> Iterator[tuple[Batch, Kept]]:
+    """Yield the batches of these numbers, without their pixels, and what is kept of each; what recurs is made once.
+
+    A batch is forgotten after its last use.
+    """
     fresh = iter(loader(dataset, batch, list(dict.fromkeys(numbers)), workers))
-    memory: dict[int, tuple[Batch, Tensor]] = {}
-    for number in numbers:
+    last = {number: step for step, number in enumerate(numbers)}
+    memory: dict[int, tuple[Batch, Kept]] = {}
+    for step, number in enumerate(numbers):
         if number not in memory:
-            memory = {known: value for known, value in memory.items() if known // GROUP == number // GROUP}
             new = next(fresh)
             kept = keep(new)
             pixels = new.input.images[..., :1, :1].clone()
             memory[number] = dataclasses.replace(new, input=dataclasses.replace(new.input, images=pixels)), kept
-        yield memory[number]
+        yield memory[number] if step < last[number] else memory.pop(number)

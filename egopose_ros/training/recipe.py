@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from egopose_ros.features.backbones import load_published
+from egopose_ros.features.heatmaps import HeatmapDecoder
 from egopose_ros.networks.body import JOINTS
 from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate
 from egopose_ros.skeleton import SMPL22
-from egopose_ros.structs import Visibility
 from egopose_ros.training import validation
+from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets
 from egopose_ros.training.config import LossConfig, StageConfig, TrainConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.distill import mixed_losses
 from egopose_ros.training.losses import Losses, cosine, heatmap_error, pose_losses
+from egopose_ros.training.memory import Kept
 
 LIMBS = [
     SMPL22.index(f"{side}_{joint}")
@@ -26,28 +27,18 @@ LIMBS = [
     for side in ("left", "right")
 ]
 """joints that a head of each decoder is guided to"""
-
-
-class HeatmapHead(nn.Module):
-    """Where each joint is, from the tokens, on a grid twice as fine. It teaches the backbone and does not ship."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.linear = nn.Linear(width, 4 * JOINTS)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits (..., J, 2 h, 2 w) of square grids of tokens (..., h w, C)."""
-        side = round(tokens.shape[-2] ** 0.5)
-        grid = self.linear(tokens).transpose(-1, -2).unflatten(-1, (side, side))
-        return nn.functional.pixel_shuffle(grid, 2)
+POSITIVE_WEIGHT = 12.0
+"""of what pulls heatmaps up, as in AG-EgoPose's published code: most of a map is empty"""
 
 
 def batch_losses(
-    network: EgoPoseFormerV2, head: HeatmapHead, batch: Batch, tokens: Tensor, mse_weight: float, weights: LossConfig
-) -> Losses:
-    """Return the losses of a batch with these tokens, which a frozen encoder made where they need no gradient.
+    network: EgoPoseFormerV2, batch: Batch, tokens: Tensor, heatmaps: Tensor | None, mse_weight: float,
+    weights: LossConfig,
+) -> Losses:  # fmt: skip
+    """Return the losses of a batch with these tokens (B, T, V, N, C) and heatmaps (B, T, V, J, h, w) before a sigmoid.
 
-    Attention is guided as long as squared error counts: the same cosine ends both.
+    Without heatmaps the encoder is frozen. Attention is guided as long as squared error counts: the same cosine ends
+    both.
     """
     tokens = tokens.float()
     _, proposal, refined = network.decode(network.init_state(len(tokens)), batch.input, tokens)
@@ -56,21 +47,16 @@ def batch_losses(
     else:
         losses = mixed_losses(proposal, refined, batch, mse_weight, weights)
     total, terms = losses.total, dict(losses.terms)
-    if weights.heatmap:
-        terms["heatmap"] = heatmap_error(head(tokens), *_seen(network, batch), network.config.crop_side)
+    joints_px, visible = network.config.seen(batch.joints_px, batch.visible)
+    side = network.config.crop_side
+    if heatmaps is not None and weights.heatmap:
+        target = heatmap_targets(joints_px, visible, side, heatmaps.shape[-1])
+        terms["heatmap"] = heatmap_cross_entropy(heatmaps.float(), target, POSITIVE_WEIGHT)
         total = total + weights.heatmap * terms["heatmap"]
     if weights.attention:
-        terms["attention"] = sum(attention_error(decoder, *_seen(network, batch), network.config.crop_side) for decoder in (proposal, refined))
+        terms["attention"] = sum(attention_error(each, joints_px, visible, side) for each in (proposal, refined))
         total = total + weights.attention * mse_weight * terms["attention"]
     return Losses(total, terms)
-
-
-def _seen(network: EgoPoseFormerV2, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return joints in pixels of the square that a network sees, and their visibility: none outside of it."""
-    config = network.config
-    joints_px = batch.joints_px - batch.joints_px.new_tensor([config.crop_left, config.crop_top])
-    inside = ((joints_px > -0.5) & (joints_px < config.crop_side - 0.5)).all(-1)
-    return joints_px, torch.where(inside, batch.visible, int(Visibility.OUT_OF_VIEW))
 
 
 def attention_error(estimate: Estimate, joints_px: Tensor, visible: Tensor, size: int) -> Tensor:
@@ -90,9 +76,9 @@ class EgoPoseFormerV2Recipe:
         "small.batch": 16, "frames.batch": 4, "decoders.batch": 4, "sequences.batch": 1, "sequences.frames": 8,
     }  # fmt: skip
 
-    def heads(self, network: EgoPoseFormerV2) -> HeatmapHead:
-        """Return what teaches and does not ship."""
-        return HeatmapHead(network.config.width)
+    def heads(self, network: EgoPoseFormerV2) -> HeatmapDecoder:
+        """Return what teaches and does not ship: heatmaps at stride 4 teach the backbone where joints are."""
+        return HeatmapDecoder(network.encoder.backbone.pyramid_channels, JOINTS)
 
     def start(self, network: EgoPoseFormerV2, config: TrainConfig) -> None:
         """Load the weights that training starts from."""
@@ -100,7 +86,7 @@ class EgoPoseFormerV2Recipe:
             load_published(network.encoder.backbone, config.backbone_weights)
 
     def trained(
-        self, network: EgoPoseFormerV2, head: HeatmapHead, stage: str, config: TrainConfig
+        self, network: EgoPoseFormerV2, head: HeatmapDecoder, stage: str, config: TrainConfig
     ) -> list[tuple[float, list[nn.Parameter]]]:
         """Freeze what the stage freezes; return its parameters by the factor of their learning rate."""
         settings = getattr(config, stage)
@@ -119,32 +105,37 @@ class EgoPoseFormerV2Recipe:
         """Return how often a batch is used."""
         return settings.passes
 
-    def keep(self, network: EgoPoseFormerV2, batch: Batch, stage: str, config: TrainConfig) -> Tensor:
+    def keep(self, network: EgoPoseFormerV2, batch: Batch, stage: str, config: TrainConfig) -> Kept:
         """Return what several passes share: tokens of a frozen encoder, else the maps of its frozen early layers."""
-        with torch.autocast(batch.input.images.device.type, torch.bfloat16, enabled=config.autocast):
-            early = network.early(batch.input.images)
-            kept = early if getattr(config, stage).train_backbone else network.late(early)
-        return kept.to(torch.bfloat16) if config.autocast else kept
+        images = batch.input.images
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
+            if getattr(config, stage).train_backbone:
+                kept = network.encoder.early(network.seen(images))
+            else:
+                kept = (network.encode(images),)
+        return tuple(value.to(torch.bfloat16) for value in kept) if config.autocast else kept
 
     def losses(
-        self, network: EgoPoseFormerV2, head: HeatmapHead, batch: Batch, kept: Tensor | None, stage: str,
+        self, network: EgoPoseFormerV2, head: HeatmapDecoder, batch: Batch, kept: Kept | None, stage: str,
         progress: float, config: TrainConfig,
     ) -> Losses:  # fmt: skip
         """Return the losses of a batch; images are encoded in bf16 on request, geometry stays in fp32."""
         settings = getattr(config, stage)
         mse_weight = cosine(settings.mse_start, settings.mse_end, progress)
-        with torch.autocast(batch.input.images.device.type, torch.bfloat16, enabled=config.autocast):
-            if kept is None:
-                tokens = network.encode(batch.input.images)
-            else:
-                tokens = network.late(kept) if settings.train_backbone else kept
-        # Heatmaps have nothing to teach a frozen backbone.
-        weights = config.loss if settings.train_backbone else dataclasses.replace(config.loss, heatmap=0.0)
-        return batch_losses(network, head, batch, tokens, mse_weight, weights)
+        images, heatmaps = batch.input.images, None
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
+            if settings.train_backbone:
+                early = kept or network.encoder.early(network.seen(images))
+                late = network.encoder.backbone.late_maps(early[-1])
+                tokens = network.tokens(network.encoder.grid(*late), images.shape[:3])
+                heatmaps = head((*early, *late)).unflatten(0, images.shape[:3])
+            else:  # heatmaps have nothing to teach a frozen backbone
+                tokens = kept[0] if kept else network.encode(images)
+        return batch_losses(network, batch, tokens, heatmaps, mse_weight, config.loss)
 
     def validate(
-        self, network: EgoPoseFormerV2, average: EgoPoseFormerV2, head: HeatmapHead, batches: list[Batch], stage: str,
-        picture: Path,
+        self, network: EgoPoseFormerV2, average: EgoPoseFormerV2, head: HeatmapDecoder, batches: list[Batch],
+        stage: str, picture: Path,
     ) -> dict[str, float]:  # fmt: skip
         """Return the numbers of held-out clips, and draw some into a picture."""
         return validation.examine(average, batches, SMPL22, picture)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from egopose_ros.config import ConfigError, flatten, replace
 from egopose_ros.networks.table import NETWORKS
@@ -14,6 +14,7 @@ from egopose_ros.training.ag_recipe import AgRecipe, AgTrainConfig
 from egopose_ros.training.config import RunConfig, ScheduleConfig, TrainConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.losses import Losses
+from egopose_ros.training.memory import Kept
 from egopose_ros.training.recipe import EgoPoseFormerV2Recipe
 
 
@@ -43,10 +44,10 @@ class Recipe(Protocol):
         """Return how often a batch is used; above 1 with what `keep` returns instead of its images."""
         ...
 
-    def keep(self, network: nn.Module, batch: Batch, stage: str, config: RunConfig) -> Tensor: ...
+    def keep(self, network: nn.Module, batch: Batch, stage: str, config: RunConfig) -> Kept: ...
 
     def losses(
-        self, network: nn.Module, head: nn.Module, batch: Batch, kept: Tensor | None, stage: str, progress: float,
+        self, network: nn.Module, head: nn.Module, batch: Batch, kept: Kept | None, stage: str, progress: float,
         config: RunConfig,
     ) -> Losses:  # fmt: skip
         """Return the losses of a batch, `progress` in 0..1 through the stage."""

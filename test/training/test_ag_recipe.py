@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from egopose_ros import checkpoint
-from egopose_ros.config import replace
+from egopose_ros.config import ConfigError, replace
 from egopose_ros.networks.table import build
 from egopose_ros.skeleton import MPI15, SMPL22
 from egopose_ros.structs import Visibility
 from egopose_ros.synth.motion.clip import ACTIONS
-from egopose_ros.training import ag_losses, cache, data
+from egopose_ros.training import ag_losses, cache, data, recipes
 from egopose_ros.training.ag_recipe import AgRecipe, AgTrainConfig
+from egopose_ros.training.config import HEADS
 from egopose_ros.training.loop import Trainer
 from stick_figures import draw_clip
 
@@ -25,6 +27,7 @@ MODEL = {
     "local_blocks": 1, "global_blocks": 1, "temporal_width": 32, "temporal_heads": 2, "width": 32, "heads": 2,
     "layers": 1, "dropout": 0.0, "path_dropout": 0.0,
 }  # fmt: skip
+SQUARE = {"crop_left": 32, "crop_top": 48, "crop_side": 192}
 BONES = ((0, 1), (1, 2))
 
 
@@ -84,8 +87,8 @@ def clips():
 def settings(**overrides):
     base = {
         "heatmaps.steps": 2, "heatmaps.batch": 4, "actions.steps": 2, "actions.batch": 2, "actions.frames": 4,
-        "poses.steps": 2, "poses.batch": 2, "poses.frames": 4, "loader_workers": 0, "validate_every": 1000,
-        "threads": 1, "checkpoint_every": 1000, "autocast": False,
+        "singles.steps": 2, "singles.batch": 4, "poses.steps": 2, "poses.batch": 2, "poses.frames": 4,
+        "loader_workers": 0, "validate_every": 1000, "threads": 1, "checkpoint_every": 1000, "autocast": False,
         **{f"{stage}.{name}": value for stage in AgRecipe.stages for name, value in (("side", 64), ("warmup", 1))},
     }  # fmt: skip
     return replace(AgTrainConfig(), {**base, **overrides})
@@ -112,6 +115,7 @@ def test_a_batch_of_another_skeleton_has_the_same_joints_under_their_names(clips
 PARTS = {
     "heatmaps": ("encoder.spatial.",),
     "actions": ("encoder.temporal.", "projection.", "temporal."),
+    "singles": ("embedding.", "decoder.", "head.", "uncertainty."),
     "poses": ("encoder.temporal.backbone.blocks.3.", "encoder.temporal.backbone.blocks.4.", "projection.", "embedding.",
               "decoder.", "head.", "uncertainty."),
 }  # fmt: skip
@@ -145,7 +149,7 @@ def test_training_learns_heatmaps_actions_and_poses(tmp_path, clips):
     chosen = clips[:2]
     trainer = Trainer(settings(**plain, **stages), MODEL, tmp_path, chosen, chosen)
     start = {"heatmaps": trainer.validate()}
-    for trainer.stage in (1, 2):
+    for trainer.stage in (1, 3):
         start[trainer._name()] = trainer.validate()
     trainer.stage = 0
     path = trainer.run()
@@ -174,7 +178,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path, clips):
 def test_a_network_that_looks_ahead_is_measured_on_the_frames_it_answers_for(tmp_path, clips):
     model = {**MODEL, "lookahead": 2, "attention": "causal"}
     trainer = Trainer(settings(**{f"{stage}.steps": 0 for stage in AgRecipe.stages}), model, tmp_path, clips, clips[:2])
-    trainer.stage = 2
+    trainer.stage = AgRecipe.stages.index("poses")
     batches = trainer._validation_batches()
     with torch.no_grad():
         window = trainer.average.window_of(trainer.average.look(batches[0].input.images)).joints
@@ -194,6 +198,51 @@ def test_ablations_are_trained_without_the_parts_they_lack(tmp_path, clips):
         assert trainer.run() is not None
     with pytest.raises(ValueError, match="heatmaps.train: expected a part that this network has, got heatmaps"):
         Trainer(settings(), {**MODEL, "spatial": False}, tmp_path / "none", clips, clips[:2])
+
+
+def test_what_frozen_parts_make_of_a_batch_changes_no_loss(clips):
+    network, recipe = build("ag_egopose", {**MODEL, **SQUARE}).eval(), AgRecipe()
+    head, batch = recipe.heads(network), data.collate([data.decode(clip, 0, 4) for clip in clips[:2]]).of("mpi15")
+    config = settings(**{"poses.train": ("projection", "encoder", "decoder"), "poses.passes": 2})
+    for stage in ("singles", "actions", "poses"):
+        fresh = recipe.losses(network, head, batch, None, stage, 0.5, config).total
+        with torch.no_grad():
+            kept = recipe.keep(network, batch, stage, config)
+        torch.testing.assert_close(recipe.losses(network, head, batch, kept, stage, 0.5, config).total, fresh)
+    with pytest.raises(ConfigError, match="passes: expected 1 where last_block is trained, got 2"):
+        settings(**{"poses.train": ("last_block", "decoder"), "poses.passes": 2})
+
+
+def test_heatmaps_learn_where_joints_are_in_the_square(clips):
+    """The target of a joint is its own place in what is seen, whatever was cut away."""
+    network, batch = build("ag_egopose", {**MODEL, **SQUARE}), data.collate([data.decode(clips[0], 0, 2)]).of("mpi15")
+    recipe, config = AgRecipe(), settings()
+    side, corner = SQUARE["crop_side"], torch.tensor([SQUARE["crop_left"], SQUARE["crop_top"]])
+    at = (batch.joints_px - corner).flatten(0, 2)
+    target = ag_losses.heatmap_targets(at, batch.visible.flatten(0, 2), side, side // 4)
+    inside = ((at > -0.5) & (at < side - 0.5)).all(-1)
+    target = torch.where(inside[..., None, None], target, 0.0)
+    assert bool(inside.any())
+    logits = (target.clamp(1e-6, 1 - 1e-6)).logit()
+    entropy = -(target * target.clamp(min=1e-6).log() + (1 - target) * (1 - target).clamp(min=1e-6).log()).mean()
+    assert float(recipe._heatmap_loss(network, logits, batch, config)) == pytest.approx(float(entropy), rel=1e-3)
+
+
+def test_heatmaps_start_from_those_that_taught_the_other_network(tmp_path, clips):
+    source = build("egoposeformer_v2", {"backbone": "mobilenetv4_s"})
+    head = recipes.RECIPES["egoposeformer_v2"][0].heads(source)
+    checkpoint.save(tmp_path / "egoposeformer_v2.safetensors", source, {})
+    save_file(head.state_dict(), tmp_path / HEADS)
+    network = Trainer(settings(heatmap_run=str(tmp_path)), MODEL, tmp_path / "run", clips, clips[:2]).network
+    images = torch.randint(0, 256, (1, 3, 256, 256), dtype=torch.uint8)
+    with torch.no_grad():
+        pyramid = source.eval().encoder.backbone.pyramid(source.encoder.normalise(images))
+        taught, heatmaps = head(pyramid), network.eval().encoder.spatial(images)[0]
+    for row, joint in enumerate(MPI15.joints):  # fp16 in between
+        torch.testing.assert_close(heatmaps[:, row], taught[:, SMPL22.index(joint)], atol=2e-2, rtol=2e-2)
+    (tmp_path / HEADS).unlink()
+    with pytest.raises(ValueError, match="heatmap_run .*: expected a run with the same backbone"):
+        Trainer(settings(heatmap_run=str(tmp_path)), MODEL, tmp_path / "none", clips, clips[:2])
 
 
 def test_published_weights_start_both_streams(tmp_path, clips):

@@ -2,6 +2,11 @@
 
 import dataclasses
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +24,15 @@ from egopose_ros.training.config import AugmentConfig, TrainConfig
 from egopose_ros.training.loop import Trainer
 from stick_figures import draw_clip
 
+TOGETHER = Path(__file__).with_name("train_together.py")
 MODEL = {"width": 64, "heads": 4, "layers": 1, "window": 4}
 SQUARE = {"crop_left": 32, "crop_top": 48, "crop_side": 192}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +104,17 @@ def test_training_learns_and_publishes_what_it_learnt(tmp_path, clips, monkeypat
         )
 
 
+def test_training_continues_from_weights_of_the_same_size_alone(tmp_path, clips):
+    source = build("egoposeformer_v2", MODEL)
+    checkpoint.save(tmp_path / "source.safetensors", source, {})
+    start = settings(weights=str(tmp_path / "source.safetensors"))
+    network = Trainer(start, MODEL, tmp_path / "run", clips, clips[:2]).network
+    for name, value in source.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value, atol=1e-3, rtol=1e-3)  # fp16 in between
+    with pytest.raises(ValueError, match="source.safetensors: expected those of a network of these settings"):
+        Trainer(start, {**MODEL, "width": 32}, tmp_path / "other", clips, clips[:2])
+
+
 def test_gradients_that_stay_infinite_end_training_with_the_reason(tmp_path, clips):
     trainer = Trainer(settings(**{"small.steps": 30, "small.batch": 1}), MODEL, tmp_path, clips, clips[:2])
     before = trainer.average.start.clone()
@@ -110,13 +133,33 @@ def test_tokens_are_used_in_every_pass_and_made_once(clips, monkeypatch):
         encoded.append(batch.joints)
         return batch.joints[..., :1]
 
-    steps = list(memory.remembered(dataset, 2, range(3, 24), 3, 0, encode))
+    wanted = [memory.batch_number(step, 3, 0) for step in range(3, 24)]
+    steps = list(memory.remembered(dataset, 2, wanted, 0, encode))
     assert len(encoded) == 8 and len(steps) == 21
     for batch, tokens in steps:  # a batch's tokens stay its own
         torch.testing.assert_close(tokens, batch.joints[..., :1])
     numbers = [memory.batch_number(step, 3, 0) for step in range(24)]
     assert sorted(numbers[:12]) == sorted([0, 1, 2, 3] * 3) and sorted(set(numbers[12:])) == [4, 5, 6, 7]
     assert numbers[:4] == [0, 1, 2, 3] and numbers[4:12] != [0, 1, 2, 3] * 2
+
+
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(tmp_path, clips):
+    """By torchrun, as a user starts it; gradients are averaged over gloo, on a GPU it is NCCL."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, TOGETHER, tmp_path / "two", "2"], check=True, env=environment, timeout=200)
+    subprocess.run([sys.executable, TOGETHER, tmp_path / "one", "4"], check=True, env=environment, timeout=200)
+    one, two = (torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("one", "two"))
+    start = Trainer(settings(), {**MODEL, "head_pose_dropout": 0.0}, tmp_path / "start", clips, clips[:2]).network
+    for name, value in start.state_dict().items():
+        if value.is_floating_point() and not torch.equal(value, one["network"][name]):
+            moved = (one["network"][name] - value).norm()
+            assert (two["network"][name] - one["network"][name]).norm() < 0.02 * moved, name
+    assert len(two["random"]) == 2 and two["position"] == one["position"]
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
+    assert len(logs[0]) == len(logs[1])  # the second process writes nothing
+    with pytest.raises(ValueError, match="processes 2 -> 1"):
+        Trainer(settings(), MODEL, tmp_path / "two", clips, clips[:2]).resume()
 
 
 def test_a_damaged_cached_clip_is_named(tmp_path, clips):

@@ -1,0 +1,44 @@
+"""The part of the canonical image that a network sees: the wearer fills a square of it, the rest is the room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.config import ConfigError, option
+from egopose_ros.structs import Visibility
+
+
+@dataclass(frozen=True)
+class SquareConfig:
+    """Settings of a network that sees a square of the canonical image, at its own resolution."""
+
+    crop_left: int = option(0, "Left edge of the square of the canonical image that is seen.", minimum=0, unit="px")
+    crop_top: int = option(0, "Its upper edge.", minimum=0, unit="px")
+    crop_side: int = option(256, "Its side, a multiple of 64.", minimum=64, unit="px")
+
+    def __post_init__(self) -> None:
+        if self.crop_side % 64 or max(self.crop_left, self.crop_top) + self.crop_side > CANONICAL.size[0]:
+            raise ConfigError(
+                f"crop_side: expected a multiple of 64 within {CANONICAL.size[0]} pixels, "
+                f"got {self.crop_side} from {self.crop_left}, {self.crop_top}"
+            )
+
+    def cut(self, images: Tensor) -> Tensor:
+        """Return what is seen (..., h, w) of canonical images (..., H, W) of any size."""
+        scale = images.shape[-1] / CANONICAL.size[0]
+        left, top, side = (round(scale * value) for value in (self.crop_left, self.crop_top, self.crop_side))
+        return images[..., top : top + side, left : left + side]
+
+    def seen(self, joints_px: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Return joints (..., 2) in pixels of the square, and their visibility (...): none outside of it."""
+        joints_px = joints_px - self.corner(joints_px)
+        inside = ((joints_px > -0.5) & (joints_px < self.crop_side - 0.5)).all(-1)
+        return joints_px, torch.where(inside, visible, int(Visibility.OUT_OF_VIEW))
+
+    def corner(self, like: Tensor) -> Tensor:
+        """Return the pixel (2,) of the canonical image at which the square begins."""
+        return like.new_tensor([self.crop_left, self.crop_top])
