@@ -14,6 +14,7 @@ from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation import results
 from egopose_ros.evaluation.protocols import PROTOCOLS
 from egopose_ros.evaluation.runs import UNLIKE
+from egopose_ros.evaluation.sheet import require_picture, write_sheet
 from egopose_ros.files import require_folder, write_whole
 from egopose_ros.flags import assignment
 from egopose_ros.networks.table import NETWORKS
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", default="egopose", choices=tuple(PROTOCOLS), help="default %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as one JSON object")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, report.html and a bag's poses there")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write good, typical and worst frames as one picture")
     parser.add_argument("--gate", type=Path, metavar="BASELINE", help="fail where a metric is worse than in this JSON")
     parser.add_argument(
         "--tolerance", action="append", default=[], metavar="NAME=VALUE[%]", help="by how much it may be; * is every one"
@@ -75,8 +77,11 @@ def _add_bag_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, write and judge."""
-    if arguments.json is not None:
-        require_folder(arguments.json, "--json")
+    for flag in ("json", "sheet"):
+        if getattr(arguments, flag) is not None:
+            require_folder(getattr(arguments, flag), f"--{flag}")
+    if arguments.sheet is not None:
+        require_picture(arguments.sheet)
     if not arguments.bags:
         given = [f"--{name.replace('_', '-')}" for name in _OF_BAGS if getattr(arguments, name)]
         if given:
@@ -99,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_whole(arguments.json, content)
     if arguments.output is not None:
         _write_report(evaluation, arguments.output, content)
+    if arguments.sheet is not None:
+        write_sheet(arguments.sheet, evaluation.report.pictures)
     for line in evaluation.losses:
         print(f"egopose evaluate: {line}", file=sys.stderr)
     if baseline is not None and not _passes(evaluation, baseline, tolerances):

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -58,7 +58,10 @@ def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
     runs = []
     for subject, estimator in zip(subjects, estimators):
         progress = tqdm(clips, subject.label, unit="clip", disable=None)
-        runs.append([track(estimator, clip, subject.label, arguments.head_pose, arguments.protocol) for clip in progress])
+        runs.append([
+            track(estimator, ClipFrames(clip, arguments.head_pose), subject.label, arguments.protocol)
+            for clip in progress
+        ])  # fmt: skip
     name = f"{arguments.split} split, {len(clips)} clips of {arguments.frames} frames at {arguments.rate} Hz"
     frames = sum(clip.frames for clip in clips)
     truth = {
@@ -91,27 +94,34 @@ def rig_of(clip: CachedClip) -> Rig:
     return Rig(tuple(cameras))
 
 
-class _ClipFrames:
-    """A clip as the frames of a recording."""
+class ClipFrames:
+    """A clip as the frames of a recording; some of its frames where their numbers are given."""
 
     title, topics, global_frame = "clip", ("camera",), ""
 
-    def __init__(self, clip: CachedClip, head_pose: bool) -> None:
-        self._clip, self._head_pose = clip, head_pose
+    def __init__(self, clip: CachedClip, head_pose: bool = False, numbers: Sequence[int] | None = None) -> None:
+        self.clip = clip
+        self._head_pose = head_pose
+        self._numbers = range(clip.frames) if numbers is None else numbers
         self.rejected: Counter[str] = Counter()
 
+    def image(self, number: int, view: int) -> np.ndarray:
+        """Return an image (S, S, 3) uint8 RGB; what changes images overrides this."""
+        return self.clip.image(number, view)
+
     def __iter__(self) -> Iterator[BagFrame]:
-        clip = self._clip
-        for index, stamp_ns in enumerate(clip.stamps_ns.tolist()):
-            images = tuple(clip.image(index, view) for view in range(clip.views))
-            T_world_head = clip.T_world_reference[index] if self._head_pose else None
+        for number in self._numbers:
+            stamp_ns = int(self.clip.stamps_ns[number])
+            images = tuple(self.image(number, view) for view in range(self.clip.views))
+            T_world_head = self.clip.T_world_reference[number] if self._head_pose else None
             yield BagFrame(Frame(stamp_ns, images, T_world_head), "camera", 0, (), stamp_ns / 1e9)
 
 
-def track(estimator: Pipeline, clip: CachedClip, label: str, head_pose: bool, protocol: str) -> Comparison:
-    """Run a pipeline over a clip, with or without its head pose."""
+def track(estimator: Pipeline, frames: ClipFrames, label: str, protocol: str) -> Comparison:
+    """Run a pipeline over the frames of a clip."""
+    clip = frames.clip
     estimator, builder = estimator.with_rig(rig_of(clip)), RunBuilder()
-    bag_runs.run(estimator, _ClipFrames(clip, head_pose), builder, None)
+    bag_runs.run(estimator, frames, builder, None)
     run = builder.build(label, estimator.network_name, estimator.weights_trained, 0, DEGREES_OF_FREEDOM)
     # Motion is of the wearer, so in the world, by the true head pose also where the network has none.
     run = dataclasses.replace(run, T_world_camera=clip.T_world_reference[np.searchsorted(clip.stamps_ns, run.stamps_ns)])

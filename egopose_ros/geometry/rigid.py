@@ -32,12 +32,12 @@ def matrix_from_quaternion(xyzw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     norm = np.linalg.norm(xyzw, axis=-1)
     valid = np.isfinite(norm) & (np.abs(norm - 1.0) < 0.01)
     x, y, z, w = np.moveaxis(xyzw / np.where(valid, norm, 1.0)[..., None], -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, -1) for row in rows], -2), valid
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
+        (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
+        (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
+    )
+    return _matrices(rows), valid
 
 
 def quaternion_from_matrix(R: np.ndarray) -> np.ndarray:
@@ -48,12 +48,21 @@ def quaternion_from_matrix(R: np.ndarray) -> np.ndarray:
     xx, yy, zz, ww = 1 + 2 * d0 - trace, 1 + 2 * d1 - trace, 1 + 2 * d2 - trace, 1 + trace
     xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
     xw, yw, zw = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    rows = [[xx, xy, xz, xw], [xy, yy, yz, yw], [xz, yz, zz, zw], [xw, yw, zw, ww]]
-    candidates = np.stack([np.stack(row, -1) for row in rows], -2)  # (..., 4, 4), each row 4 q_i q
-    best = np.argmax(np.stack([xx, yy, zz, ww], -1), -1)[..., None, None]
+    rows = ((xx, xy, xz, xw), (xy, yy, yz, yw), (xz, yz, zz, zw), (xw, yw, zw, ww))
+    candidates = _matrices(rows)  # (..., 4, 4), each row 4 q_i q
+    best = np.argmax(np.diagonal(candidates, axis1=-2, axis2=-1), -1)[..., None, None]
     q = np.take_along_axis(candidates, best, -2)[..., 0, :]
     q = q / np.linalg.norm(q, axis=-1, keepdims=True)
     return np.where(q[..., 3:] < 0, -q, q)
+
+
+def _matrices(rows: tuple[tuple[np.ndarray, ...], ...]) -> np.ndarray:
+    """Return (..., N, N) of N x N entries (...); stacking them takes twice as long, for every pose of a live node."""
+    result = np.empty((*rows[0][0].shape, len(rows), len(rows)))
+    for i, row in enumerate(rows):
+        for j, entry in enumerate(row):
+            result[..., i, j] = entry
+    return result
 
 
 def slerp(q0: np.ndarray, q1: np.ndarray, fraction: np.ndarray) -> np.ndarray:

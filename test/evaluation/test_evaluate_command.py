@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from egopose_ros.ros.bag_poses import read_poses
 from egopose_ros.ros.bag_reader import BagReader
 from egopose_ros.skeleton import SMPL22, UNREALEGO16
 from egopose_ros.structs import Frame
+from egopose_ros.viewer.overlay import TILE_PX
 
 FRAMES = 6
 UNTRAINED = ("--set", "network.allow_untrained=true", "--set", "runtime.device=cpu")
@@ -40,7 +42,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def result(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an evaluation of the bag."""
     output = tmp_path_factory.mktemp("results") / "out"
-    assert evaluate(bag, "--output", output) == 0
+    assert evaluate(bag, "--output", output, "--sheet", output.with_suffix(".png")) == 0
     return output
 
 
@@ -87,6 +89,15 @@ def test_the_report_needs_nothing_else_and_says_what_the_numbers_say(result: Pat
     assert not any(sign in text for sign in ('src="http', "src='http", "<script", "<link", "url(http"))
     for section in ("Error over time", "Joints", "Uncertainty", "From above", "Time", "Recordings"):
         assert f"<h2>{section}</h2>" in text
+
+
+def test_the_sheet_has_a_line_for_each_kind_of_frame(result: Path) -> None:
+    sheet = cv2.imread(str(result.with_suffix(".png")))
+    lines = np.split(sheet, 3)  # as high as each other
+    tiles = [line[:TILE_PX, :TILE_PX] for line in lines]  # a bag of less than a second gives one frame of each kind
+    assert sheet.shape[1] < 2 * TILE_PX
+    assert not np.array_equal(tiles[0], tiles[2])
+    assert evaluate(result, "--sheet", result / "sheet.gif") == 1 and not (result / "sheet.gif").exists()
 
 
 def test_live_poses_are_held_against_offline_ones(bag: Path, result: Path, tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""What each part of a network is worth: variants of it trained alike on one frozen image encoder, and measured.
+
+    python benchmarks/ablations.py --checkpoint weights/egoposeformer_v2_mono.safetensors \
+        --config config/training/egoposeformer_v2_mono_cpu_longer.yaml
+
+Every variant has the same data, seed and number of steps, few enough for an afternoon on two cores, so the numbers rank
+the variants and are above those of the checkpoint itself. Clips of the test split; the head pose is given where the
+variant takes one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from egopose_ros import checkpoint, pipeline
+from egopose_ros.commands.evaluate_split import ClipFrames, rig_of, track
+from egopose_ros.config import Config, replace
+from egopose_ros.evaluation.scores import merge, score
+from egopose_ros.networks.table import settings_of
+from egopose_ros.resources import cache_directory
+from egopose_ros.training import cache
+from egopose_ros.training.config import DataConfig
+from egopose_ros.training.loop import Trainer
+from egopose_ros.training.recipes import load
+
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "egoposeformer_v2": {
+        "whole": {},
+        "no forward kinematics": {"fk": False},
+        "no temporal attention": {"temporal": False},
+        "no projection": {"projection": False},
+        "no auxiliary input": {"auxiliary": False},
+        "no uncertainty": {"uncertainty": False},
+    },
+    "ag_egopose": {
+        "whole": {},
+        "heatmaps alone": {"motion": False},
+        "motion alone": {"spatial": False},
+        "no cross-attention": {"cross_attention": False},
+    },
+}
+METRICS = ("mpjpe_mm", "pa_mpjpe_mm", "mpjve_mm_s", "wrist_mm", "lower_mm", "visible_mm")
+
+
+def stages(network: str, single: int, clips: int) -> dict[str, Any]:
+    """Return the settings that train all but the image encoder: on single frames, then on clips."""
+    if network == "egoposeformer_v2":
+        none = {"small.steps": 0, "frames.steps": 0, "weights": "", "backbone_weights": ""}
+        return {**none, "decoders.steps": single, "sequences.steps": clips}
+    none = {"heatmaps.steps": 0, "actions.steps": 0, "weights": "", "heatmap_run": ""}
+    return {**none, "singles.steps": single, "poses.steps": clips}
+
+
+def trained(source: Any, changes: dict[str, Any], arguments: argparse.Namespace, folder: Path) -> Path:
+    """Train a variant on the source's image encoder; return its checkpoint."""
+    config, _ = load(arguments.config)
+    config = replace(config, {**stages(config.network, arguments.singles, arguments.sequences), "validate_every": 10**9})
+    model = {**settings_of(source), **changes}
+    if not model.get("spatial", True):
+        model["temporal_backbone"] = model["spatial_backbone"]  # without heatmaps there is none to share
+    parts = (
+        ("train", config.data, config.data.clips),
+        ("validation", config.data, config.data.validation_clips),
+        ("train", config.stills, config.stills.clips),
+    )
+    for part in parts:
+        cache.render_missing(arguments.cache, *part, 2)
+    trainer = Trainer(config, model, folder, *(cache.load(arguments.cache, *part) for part in parts))
+    for network in (trainer.network, trainer.average):
+        if model.get("spatial", True):
+            network.encoder.load_state_dict(source.encoder.state_dict())
+        else:
+            network.encoder.temporal.backbone.load_state_dict(source.encoder.spatial.backbone.state_dict())
+    return trainer.run()
+
+
+def measured(path: Path, network: str, clips: list[cache.CachedClip]) -> dict[str, float]:
+    """Return the metrics of a checkpoint on clips, with their head pose."""
+    settings = {"network.name": network, "network.checkpoint": str(path), "window.max_gap_s": 1.0}
+    estimator = pipeline.load(replace(Config(), settings), rig_of(clips[0]))
+    metrics = score(merge([track(estimator, ClipFrames(clip, True), "variant", "sceneego") for clip in clips]), draws=2)
+    return {name: metrics[name].value for name in METRICS if name in metrics}
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="whose image encoder every variant has")
+    parser.add_argument("--config", type=Path, required=True, help="how it was trained")
+    parser.add_argument("--singles", type=int, default=1000, help="steps on single frames (default 1000)")
+    parser.add_argument("--sequences", type=int, default=400, help="steps on clips (default 400)")
+    parser.add_argument("--clips", type=int, default=20, help="clips of the test split (default 20)")
+    parser.add_argument("--only", nargs="+", default=[], help="some of the variants")
+    parser.add_argument("--cache", type=Path, default=cache_directory() / "clips", help="folder of rendered clips")
+    parser.add_argument("--json", type=Path, help="write the numbers")
+    arguments = parser.parse_args()
+    source, card = checkpoint.load(arguments.checkpoint)
+    data = DataConfig(clip_frames=60, rates_hz=("30",))
+    cache.render_missing(arguments.cache, "test", data, arguments.clips, 2)
+    clips = cache.load(arguments.cache, "test", data, arguments.clips)
+    found: dict[str, dict[str, float]] = {}
+    for name, changes in tqdm(VARIANTS[card.network].items(), "variants"):
+        if arguments.only and name not in arguments.only:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = measured(trained(source, changes, arguments, Path(folder)), card.network, clips)
+        tqdm.write(f"| {name} | " + " | ".join(f"{found[name][metric]:.1f}" for metric in found[name]) + " |")
+    print("| variant | " + " | ".join(METRICS) + " |")
+    for name, numbers in found.items():
+        print(f"| {name} | " + " | ".join(f"{numbers.get(metric, float('nan')):.1f}" for metric in METRICS) + " |")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
