@@ -158,7 +158,7 @@ class RuntimeConfig:
     precision: str = option(
         "auto", "auto: bf16 on CUDA, fp32 on the CPU.", choices=("auto", "fp32", "bf16", "fp16")
     )
-    threads: int = option(0, "CPU threads of the network, 0 for torch's own choice.", minimum=0, maximum=256)
+    threads: int = option(0, "CPU threads of the network; 0: every core offline, all but one in a live node.", minimum=0, maximum=256)
 
     def __post_init__(self) -> None:
         kind, _, number = self.device.partition(":")

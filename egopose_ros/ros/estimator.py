@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
 from functools import partial
@@ -20,7 +21,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from egopose_ros.config import Config, ConfigError
+from egopose_ros.config import Config, ConfigError, replace
 from egopose_ros.ros import diagnostics, qos
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.params import Parameters
@@ -35,6 +36,9 @@ def load_pipeline(config: Config) -> Any:
     # The core's own log says once more what the node says by `pipeline.warnings`.
     logging.getLogger(pipeline.__name__).addHandler(logging.NullHandler())
     rig = None if config.camera.calibration else pipeline.canonical_rig(len(config.camera.topics))
+    if not config.runtime.threads:
+        # Camera, DDS and page want a core: on two cores a second thread of the network would wait for them all the time.
+        config = replace(config, {"runtime.threads": max(1, len(os.sched_getaffinity(0)) - 1)})
     loaded = pipeline.load(config, rig)
     if len(loaded.rig.cameras) != len(config.camera.topics):
         raise ConfigError(

@@ -50,7 +50,7 @@ def test_train_evaluate_publish(tmp_path, cache, capsys, monkeypatch):
     assert [run["label"] for run in both["runs"]] == ["egoposeformer_v2", "other"]
     assert both["runs"][1]["mpjpe_difference_mm"]["value"] == 0.0 and both["mpjpe_mm"] == numbers["mpjpe_mm"]
     page = (tmp_path / "report" / "report.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 2 and page.count("<svg") >= 7
+    assert page.count("data:image/jpeg;base64,") == 3 and page.count("<svg") >= 7
     for section in ("Error over time", "Joints", "Regions", "Seen and not seen", "Uncertainty", "Frames", "Time"):
         assert f"<h2>{section}</h2>" in page
     assert cli.main([*evaluate, "--truth", "a.csv"]) == 1
@@ -72,7 +72,7 @@ def test_another_network_is_trained_and_evaluated_by_its_name(tmp_path, cache):
     run = tmp_path / "run"
     assert cli.main(["train", str(config), "--tiny", "--output", str(run), "--cache", str(cache)]) == 0
     entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [entry["stage"] for entry in entries] == ["heatmaps", "actions", "poses"]
+    assert [entry["stage"] for entry in entries] == ["heatmaps", "actions", "singles", "poses"]
     assert entries[1]["action_accuracy"] >= 0.0, "rendered clips carry actions"
 
     weights, report = run / "ag_egopose.safetensors", tmp_path / "test.json"
