@@ -65,14 +65,8 @@ def trained(source: Any, changes: dict[str, Any], arguments: argparse.Namespace,
     model = {**settings_of(source), **changes}
     if not model.get("spatial", True):
         model["temporal_backbone"] = model["spatial_backbone"]  # without heatmaps there is none to share
-    parts = (
-        ("train", config.data, config.data.clips),
-        ("validation", config.data, config.data.validation_clips),
-        ("train", config.stills, config.stills.clips),
-    )
-    for part in parts:
-        cache.render_missing(arguments.cache, *part, 2)
-    trainer = Trainer(config, model, folder, *(cache.load(arguments.cache, *part) for part in parts))
+    cache.render_run(arguments.cache, config, 2)
+    trainer = Trainer(config, model, folder, *cache.load_run(arguments.cache, config))
     for network in (trainer.network, trainer.average):
         if model.get("spatial", True):
             network.encoder.load_state_dict(source.encoder.state_dict())

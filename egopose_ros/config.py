@@ -8,11 +8,14 @@ keep their own trees beside their code, made with the same `option` and checks.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any, Iterator, TypeVar
 
 Leaf = bool | int | float | str | tuple[str, ...]
 T = TypeVar("T")
+_POINTLESS = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
+"""numbers like 1e-3, which YAML takes for text because they have no point"""
 
 
 class ConfigError(ValueError):
@@ -51,7 +54,7 @@ class Option:
     def check(self, value: Any) -> Leaf:
         """Return the value in the type of the default; ConfigError says what was expected and what came."""
         kind = type(self.default)
-        if kind is float and type(value) is int:
+        if kind is float and (type(value) is int or (isinstance(value, str) and _POINTLESS.fullmatch(value))):
             value = float(value)
         if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             value = tuple(value)

@@ -1,6 +1,7 @@
 """The configuration tree: every leaf is declared, every check speaks."""
 
 import pytest
+import yaml
 
 from egopose_ros.config import Config, ConfigError, flatten, options, replace
 
@@ -26,6 +27,7 @@ def test_overrides_reach_their_leaf_and_no_other():
         new.name: new.default for new, old in zip(options(changed), LEAVES) if new.default != old.default
     }
     assert differences == {"tf.rate_hz": 5.0, "camera.topics": ("left", "right")}
+    assert replace(Config(), yaml.safe_load("tf.rate_hz: 2e1")).tf.rate_hz == 20.0  # YAML takes it for text
 
 
 @pytest.mark.parametrize(

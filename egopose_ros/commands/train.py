@@ -44,24 +44,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.tiny:
         config = replace(config, TINY | RECIPES[config.network][0].tiny)
     output = arguments.output or Path("runs") / (arguments.config.stem + ("_tiny" if arguments.tiny else ""))
-    if not arguments.resume and (output / "state.pt").exists():
+    if not arguments.resume and not arguments.render_only and (output / "state.pt").exists():
         raise ValueError(f"{output}: expected a new folder, got one with a run in it; give --resume or another --output")
     processes = join(config.device)
     root = arguments.cache or cache_directory() / "clips"
-    parts = (
-        ("train", config.data, config.data.clips),
-        ("validation", config.data, config.data.validation_clips),
-        ("train", config.stills, config.stills.clips),
-    )
-    if processes.local == 0:  # the others of a machine find what the first one made
-        for split, data, clips in parts:
-            cache.render_missing(root, split, data, clips, arguments.render_workers)
-        _labelled(config, root, arguments.render_workers)
-    processes.wait()
+    if processes.local:  # the first of a machine makes what the others find
+        processes.wait()
+    cache.render_run(root, config, arguments.render_workers)
     labelled = _labelled(config, root, arguments.render_workers)
+    if processes.local == 0:
+        processes.wait()
     if arguments.render_only:
         return 0
-    trainer = Trainer(config, model, output, *(cache.load(root, *part) for part in parts), labelled, processes)
+    trainer = Trainer(config, model, output, *cache.load_run(root, config), labelled, processes)
     if arguments.resume:
         trainer.resume()
     weights = trainer.run()

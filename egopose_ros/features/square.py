@@ -27,18 +27,19 @@ class SquareConfig:
                 f"got {self.crop_side} from {self.crop_left}, {self.crop_top}"
             )
 
-    def cut(self, images: Tensor) -> Tensor:
-        """Return what is seen (..., h, w) of canonical images (..., H, W) of any size."""
+    def cut(self, images: Tensor, views: int) -> Tensor:
+        """Return what is seen (B T V, 3, h, w) of canonical images (B, T, V, 3, H, W) of any size.
+
+        ValueError for images of another number of views.
+        """
+        if images.shape[2] != views:
+            raise ValueError(f"expected images of {views} views, got {images.shape[2]}")
         scale = images.shape[-1] / CANONICAL.size[0]
         left, top, side = (round(scale * value) for value in (self.crop_left, self.crop_top, self.crop_side))
-        return images[..., top : top + side, left : left + side]
+        return images.flatten(0, 2)[..., top : top + side, left : left + side]
 
     def seen(self, joints_px: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Return joints (..., 2) in pixels of the square, and their visibility (...): none outside of it."""
-        joints_px = joints_px - self.corner(joints_px)
+        joints_px = joints_px - joints_px.new_tensor([self.crop_left, self.crop_top])
         inside = ((joints_px > -0.5) & (joints_px < self.crop_side - 0.5)).all(-1)
         return joints_px, torch.where(inside, visible, int(Visibility.OUT_OF_VIEW))
-
-    def corner(self, like: Tensor) -> Tensor:
-        """Return the pixel (2,) of the canonical image at which the square begins."""
-        return like.new_tensor([self.crop_left, self.crop_top])

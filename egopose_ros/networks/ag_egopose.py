@@ -349,9 +349,7 @@ class AgEgoPose(nn.Module):
 
     def seen(self, images: Tensor) -> Tensor:
         """Return what is seen (B T V, 3, h, w) of canonical images (B, T, V, 3, H, W)."""
-        if images.shape[2] != self.views:
-            raise ValueError(f"expected images of {self.views} views, got {images.shape[2]}")
-        return self.config.cut(images.flatten(0, 2))
+        return self.config.cut(images, self.views)
 
     def evidence(self, heatmaps: Tensor | None, features: Tensor | None, shape: torch.Size) -> Evidence:
         """Return the evidence of the encoder's outputs for B T = N images; `shape` is (B, T)."""

@@ -311,9 +311,7 @@ class EgoPoseFormerV2(nn.Module):
 
     def seen(self, images: Tensor) -> Tensor:
         """Return what is seen (B T V, 3, h, w) of canonical images (B, T, V, 3, H, W)."""
-        if images.shape[2] != self.views:
-            raise ValueError(f"expected images of {self.views} views, got {images.shape[2]}")
-        return self.config.cut(images.flatten(0, 2))
+        return self.config.cut(images, self.views)
 
     def tokens(self, grid: Tensor, shape: torch.Size) -> Tensor:
         """Return the cells of maps (B T V, C, h, w) as tokens (B, T, V, h w, C) that know their place."""

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.geometry import rigid
 from egopose_ros.synth.splits import VERSION
-from egopose_ros.training.config import DataConfig
+from egopose_ros.training.config import DataConfig, RunConfig
 
 JPEG_QUALITY = 95
 
@@ -159,6 +159,26 @@ def render_missing(root: Path, split: str, data: DataConfig, clips: int, workers
 def _render_to(task: tuple[Path, int, DataConfig, str]) -> None:
     path, seed, data, split = task
     write(path, render(seed, data, split))
+
+
+def render_run(root: Path, config: RunConfig, workers: int) -> None:
+    """Render what a run needs and is missing."""
+    for split, data, clips in _parts(config):
+        render_missing(root, split, data, clips, workers)
+
+
+def load_run(root: Path, config: RunConfig) -> tuple[list[CachedClip], list[CachedClip], list[CachedClip]]:
+    """Read what a run needs: clips to train on, clips to validate on, stills."""
+    train, validation, stills = (load(root, *part) for part in _parts(config))
+    return train, validation, stills
+
+
+def _parts(config: RunConfig) -> tuple[tuple[str, DataConfig, int], ...]:
+    return (
+        ("train", config.data, config.data.clips),
+        ("validation", config.data, config.data.validation_clips),
+        ("train", config.stills, config.stills.clips),
+    )
 
 
 def load(root: Path, split: str, data: DataConfig, clips: int) -> list[CachedClip]:

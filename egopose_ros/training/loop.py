@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
@@ -58,10 +59,10 @@ class Trainer:
         self.recipe, _ = RECIPES[config.network]
         self.network = build(config.network, {"views": config.data.views, **model}).to(self.device)
         self.recipe.start(self.network, config)
-        if config.weights:
-            _continue_from(config.weights, self.network, config.network)
-        self.network.encoder.to(memory_format=torch.channels_last)
         self.head = self.recipe.heads(self.network).to(self.device)
+        if config.weights:
+            _continue_from(Path(config.weights), self.network, self.head, config.network)
+        self.network.encoder.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         if config.compile:
             self.network.encoder.compile()
@@ -97,9 +98,7 @@ class Trainer:
         if self.processes.rank:
             return
         state = {
-            "settings": json.dumps(
-                {**_resume_settings(self.config, self.network), "processes": self.processes.count}
-            ),
+            "settings": json.dumps(_resume_settings(self.config, self.network, self.processes.count)),
             "network": self.network.state_dict(),
             "head": self.head.state_dict(),
             "average": self.average.state_dict(),
@@ -119,9 +118,9 @@ class Trainer:
         if not path.is_file():
             raise ValueError(f"{path}: expected the state of a run to resume, got no such file")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        mine = {**_resume_settings(self.config, self.network), "processes": self.processes.count}
+        mine = _resume_settings(self.config, self.network, self.processes.count)
         # A setting that is newer than the run had its default.
-        defaults = {**_resume_settings(type(self.config)(), self.network), "processes": 1}
+        defaults = _resume_settings(type(self.config)(), self.network, 1)
         saved = defaults | json.loads(state["settings"])
         changed = sorted(key for key in mine.keys() | saved.keys() if mine.get(key) != saved.get(key))
         if changed:
@@ -131,8 +130,9 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.head.load_state_dict(state["head"])
         self.average.load_state_dict(state["average"])
-        self.optimizer = self._start_stage()
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.stage < len(self.recipe.stages):  # else a finished run is only to be measured and written again
+            self.optimizer = self._start_stage()
+            self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"][self.processes.rank])
         random_cuda = state["random_cuda"][self.processes.rank]
         if random_cuda is not None and torch.cuda.is_available():
@@ -183,7 +183,7 @@ class Trainer:
             return None
         self.stage -= 1
         batches = self._validation_batches()
-        validation.calibrate(self.average, batches, validation.predictions(self.average, batches))
+        validation.calibrate(self.average, batches)
         body = skeleton(self.network.skeleton)
         numbers = validation.numbers(batches, validation.predictions(self.average, batches), body)
         self.stage += 1
@@ -302,21 +302,24 @@ class Trainer:
             tqdm.write(f"{self._name()} {self.step}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
 
 
-def _continue_from(path: str, network: nn.Module, name: str) -> None:
-    """Load the weights of a checkpoint of the same network; ValueError where it is of another size."""
+def _continue_from(path: Path, network: nn.Module, head: nn.Module, name: str) -> None:
+    """Load a checkpoint, and what taught it where that lies beside it; ValueError where they are of another size."""
     weights, _ = checkpoint.load(path, expected=name)
+    heads = path.with_name(HEADS)
     try:
         network.load_state_dict(weights.state_dict())
-    except RuntimeError as error:
+        if heads.is_file():
+            head.load_state_dict(load_file(heads))
+    except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"weights {path}: expected those of a network of these settings, got {error}") from None
 
 
-def _resume_settings(config: RunConfig, network: nn.Module) -> dict[str, Any]:
+def _resume_settings(config: RunConfig, network: nn.Module, processes: int) -> dict[str, Any]:
     """Return what must not change between the parts of a run, as JSON gives it back."""
     free = {"compile", "device", "threads", "loader_workers", "validate_every", "checkpoint_every", "tensorboard"}
     run = {item.name: item.default for item in options(config) if item.name not in free}
     model = {f"model.{name}": value for name, value in settings_of(network).items()}
-    return json.loads(json.dumps({**run, **model}))
+    return json.loads(json.dumps({**run, **model, "processes": processes}))
 
 
 def _tensorboard(folder: Path) -> Any:

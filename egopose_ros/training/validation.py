@@ -85,13 +85,23 @@ def _answered(batch: Batch, prediction: Prediction) -> Batch:
     return dataclasses.replace(batch, joints=batch.joints[:, :frames], visible=batch.visible[:, :frames])
 
 
-def calibrate(network: nn.Module, batches: list[Batch], predicted: list[Prediction]) -> None:
-    """Widen or narrow each joint's uncertainty so that its 90 % regions hold 90 % of these batches, in place."""
+def calibrate(network: nn.Module, batches: list[Batch]) -> None:
+    """Widen or narrow each joint's uncertainty so that its 90 % regions hold 90 % of these batches, in place.
+
+    Each batch counts twice, with its head pose and without: both are in use, and errors are larger without.
+    """
+    batches = [*batches, *map(_without_head_pose, batches)]
+    predicted = predictions(network, batches)
     if predicted[0].covariance is None:
         return
     ratio = np.quantile(_squared_distances(batches, predicted), REGION, axis=0) / student_t.quantile(REGION)
     spread = network.uncertainty.spread
     spread.mul_(torch.from_numpy(np.sqrt(ratio)).to(spread))
+
+
+def _without_head_pose(batch: Batch) -> Batch:
+    unknown = {name: torch.zeros_like(getattr(batch.input, name)) for name in ("head_pose_valid", "gravity_valid")}
+    return dataclasses.replace(batch, input=dataclasses.replace(batch.input, **unknown))
 
 
 def _squared_distances(batches: list[Batch], predicted: list[Prediction]) -> np.ndarray:

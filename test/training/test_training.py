@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 from egopose_ros import checkpoint
@@ -20,19 +20,13 @@ from egopose_ros.networks.body import BodyHead
 from egopose_ros.networks.table import build
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.training import augment, cache, data, memory, publish, recipes
-from egopose_ros.training.config import AugmentConfig, TrainConfig
+from egopose_ros.training.config import HEADS, AugmentConfig, TrainConfig
 from egopose_ros.training.loop import Trainer
 from stick_figures import draw_clip
 
 TOGETHER = Path(__file__).with_name("train_together.py")
 MODEL = {"width": 64, "heads": 4, "layers": 1, "window": 4}
 SQUARE = {"crop_left": 32, "crop_top": 48, "crop_side": 192}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +98,25 @@ def test_training_learns_and_publishes_what_it_learnt(tmp_path, clips, monkeypat
         )
 
 
+def test_a_finished_run_writes_its_checkpoint_again(tmp_path, clips):
+    first = Trainer(settings(), MODEL, tmp_path, clips, clips[:2]).run().read_bytes()
+    (tmp_path / "egoposeformer_v2.safetensors").unlink()
+    again = Trainer(settings(), MODEL, tmp_path, clips, clips[:2])
+    again.resume()
+    assert again.run().read_bytes() == first
+
+
 def test_training_continues_from_weights_of_the_same_size_alone(tmp_path, clips):
     source = build("egoposeformer_v2", MODEL)
     checkpoint.save(tmp_path / "source.safetensors", source, {})
+    taught = recipes.RECIPES["egoposeformer_v2"][0].heads(source).state_dict()
+    save_file(taught, tmp_path / HEADS)
     start = settings(weights=str(tmp_path / "source.safetensors"))
-    network = Trainer(start, MODEL, tmp_path / "run", clips, clips[:2]).network
+    trainer = Trainer(start, MODEL, tmp_path / "run", clips, clips[:2])
     for name, value in source.state_dict().items():
-        torch.testing.assert_close(network.state_dict()[name], value, atol=1e-3, rtol=1e-3)  # fp16 in between
+        torch.testing.assert_close(trainer.network.state_dict()[name], value, atol=1e-3, rtol=1e-3)  # fp16 in between
+    for name, value in taught.items():
+        torch.testing.assert_close(trainer.head.state_dict()[name], value, atol=0, rtol=0)
     with pytest.raises(ValueError, match="source.safetensors: expected those of a network of these settings"):
         Trainer(start, {**MODEL, "width": 32}, tmp_path / "other", clips, clips[:2])
 
@@ -145,7 +151,7 @@ def test_tokens_are_used_in_every_pass_and_made_once(clips, monkeypatch):
 
 def test_two_processes_take_the_steps_of_one_with_twice_the_batch(tmp_path, clips):
     """By torchrun, as a user starts it; gradients are averaged over gloo, on a GPU it is NCCL."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, TOGETHER, tmp_path / "two", "2"], check=True, env=environment, timeout=200)
     subprocess.run([sys.executable, TOGETHER, tmp_path / "one", "4"], check=True, env=environment, timeout=200)
