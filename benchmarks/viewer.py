@@ -34,11 +34,11 @@ FLAGS = (
 
 
 def infer(ready: Any, stop: Any, results: Any) -> None:
-    """Run the default network on noise at 30 Hz, or as fast as it goes, until told to stop."""
-    from egopose_ros import pipeline
+    """Run the default network on noise at 30 Hz, or as fast as it goes, until told to stop; as a live node loads it."""
     from egopose_ros.config import Config, replace
+    from egopose_ros.ros.estimator import load_pipeline
 
-    loaded = pipeline.load(replace(Config(), {"network.allow_untrained": True}), pipeline.canonical_rig(1))
+    loaded = load_pipeline(replace(Config(), {"network.allow_untrained": True}))
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     state, _ = loaded.step(loaded.init_state(), Frame(time.monotonic_ns(), (image,)))
     ready.set()

@@ -15,6 +15,12 @@ def require_folder(path: Path, option: str) -> None:
         raise IsADirectoryError(f"{option} {path}: expected the name of a file, got a folder")
 
 
+def require_picture(path: Path, option: str) -> None:
+    """Raise ValueError unless a path is that of a picture."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ValueError(f"{option} {path}: expected the name of a .png or .jpg file")
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under another name beside it, then give it its name: a good file is never replaced by half a one."""
     data = content.encode() if isinstance(content, str) else content

@@ -1,13 +1,14 @@
 """Frames in, poses out: remapping, network, and back to the user's first camera.
 
-Everything that makes poses calls `Pipeline.step`: the live node, evaluation, bags. The state is an argument and a
-result. ROS is unknown here.
+Everything that makes poses calls `Pipeline.step`, or `Pipeline.steps` where frames need not be waited for: the live
+node, evaluation, bags. The state is an argument and a result. ROS is unknown here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -142,34 +143,59 @@ class Pipeline:
 
         With a lookahead of N, the pose at the stamp of the frame N before; of the window's first while it is shorter.
         """
-        state = self.observe(state, frame)
+        state, (pose,) = self._infer(self.observe(state, frame), 1)
+        return state, pose
+
+    @torch.inference_mode()
+    def steps(self, state: StreamState, frames: Sequence[Frame]) -> tuple[StreamState, list[BodyPose]]:
+        """Encode frames together; return for each what `step` would, up to rounding and in less time.
+
+        For recordings, whose frames need not be waited for. At most `window.max_pending` are encoded at once.
+        """
+        poses: list[BodyPose] = []
+        waiting = 0
+        for frame in frames:
+            observed = self.observe(state, frame)
+            if waiting and len(observed.pending) <= len(state.pending):  # there is no room, or a window begins
+                state, more = self._infer(state, waiting)
+                poses += more
+                observed, waiting = self.observe(state, frame), 0
+            state, waiting = observed, waiting + 1
+        if waiting:
+            state, more = self._infer(state, waiting)
+            poses += more
+        return state, poses
+
+    def _infer(self, state: StreamState, count: int) -> tuple[StreamState, list[BodyPose]]:
+        """Encode the pending frames; return what is said of the stream after each of the last `count`."""
         network_state, prediction = self._network.step(state.network, self._input(state))
-        frames = min(state.frames + len(state.pending), self.window)
-        encoded = tuple((item.stamp_ns, item.T_world_head) for item in state.pending)
-        awaited = (*state.awaited, *encoded)[-self.lookahead - 1 :]
-        state = dataclasses.replace(
-            state, network=network_state, pending=(), up_head=(), frames=frames, awaited=awaited
-        )
-        stamp_ns, T_world_head = awaited[0]
         joints, rotations, covariance, confidence = (
-            None if value is None else value[0, -1].cpu().numpy()
+            None if value is None else value[0, -count:].cpu().numpy()
             for value in (prediction.joints, prediction.rotations, prediction.covariance, prediction.confidence)
         )
         R = self._R_camera_reference.astype(np.float32)
-        T_world_camera = None
-        if T_world_head is not None:
-            T_world_camera = T_world_head @ self.rig.cameras[0].T_head_camera
-        return state, BodyPose(
-            stamp_ns=stamp_ns,
-            skeleton=self.skeleton,
-            joints_camera=joints @ R.T,
-            rotations_camera=None if rotations is None else R @ rotations,
-            covariance_camera=None if covariance is None else R @ covariance @ R.T,
-            confidence=confidence,
-            T_world_camera=T_world_camera,
-            window_length=frames,
-            window_full=frames == self.window,
+        poses, first = [], len(state.pending) - count
+        awaited, frames = (*state.awaited, *_stamps_and_poses(state.pending[:first])), state.frames + first
+        for index, item in enumerate(_stamps_and_poses(state.pending[first:])):
+            awaited, frames = (*awaited, item)[-self.lookahead - 1 :], min(frames + 1, self.window)
+            stamp_ns, T_world_head = awaited[0]
+            poses.append(
+                BodyPose(
+                    stamp_ns=stamp_ns,
+                    skeleton=self.skeleton,
+                    joints_camera=joints[index] @ R.T,
+                    rotations_camera=None if rotations is None else R @ rotations[index],
+                    covariance_camera=None if covariance is None else R @ covariance[index] @ R.T,
+                    confidence=None if confidence is None else confidence[index],
+                    T_world_camera=None if T_world_head is None else T_world_head @ self.rig.cameras[0].T_head_camera,
+                    window_length=frames,
+                    window_full=frames == self.window,
+                )
+            )
+        state = dataclasses.replace(
+            state, network=network_state, pending=(), up_head=(), frames=frames, awaited=awaited
         )
+        return state, poses
 
     def _check(self, frame: Frame) -> None:
         if len(frame.images) != len(self.rig.cameras):
@@ -209,6 +235,10 @@ class Pipeline:
             gravity_reference=on_device(down, torch.float32),
             gravity_valid=on_device(down.any(-1)),
         )
+
+
+def _stamps_and_poses(frames: Sequence[Frame]) -> tuple[tuple[int, np.ndarray | None], ...]:
+    return tuple((frame.stamp_ns, frame.T_world_head) for frame in frames)
 
 
 def load(config: Config, rig: Rig | None = None) -> Pipeline:

@@ -115,6 +115,21 @@ def test_pending_frames_are_encoded_with_the_next_and_change_nothing(load_any):
     assert_same(pose, poses[6])
 
 
+@pytest.mark.parametrize("room", [1, 3, 8])
+def test_frames_that_go_together_give_the_poses_of_single_ones(load_any, room):
+    """With less room than frames, too, and across a gap."""
+    loaded, clip = load_any(canonical_rig(), **{"window.max_pending": room}), frames(10, head=True)
+    clip[6:] = [dataclasses.replace(frame, stamp_ns=frame.stamp_ns + 10**9) for frame in clip[6:]]
+    _, poses = play(loaded, clip)
+    state, together = loaded.init_state(), []
+    for part in (clip[:2], [], clip[2:9], clip[9:]):
+        state, more = loaded.steps(state, part)
+        together += more
+    assert len(together) == len(poses) and state.pending == ()
+    for one, other in zip(together, poses):
+        assert_same(one, other)
+
+
 def test_no_more_than_max_pending_frames_wait(load_any):
     loaded, clip = load_any(canonical_rig(), **{"window.max_pending": 2}), frames(6)
     state = loaded.init_state()
@@ -157,6 +172,8 @@ def test_a_network_that_looks_ahead_answers_for_earlier_frames(load, weights):
     for frame in clip[2:5]:
         state = loaded.observe(state, frame)
     assert_same(loaded.step(state, clip[5])[1], poses[5])
+    for one, other in zip(loaded.steps(loaded.init_state(), clip)[1], poses, strict=True):
+        assert_same(one, other)
 
 
 def test_the_pipeline_changes_nothing_of_what_a_network_says(load_any):

@@ -49,6 +49,8 @@ class Subject:
     predictions_topic: str
     output: Path | None
     """folder for the poses"""
+    together: int
+    """frames that go through the network at once"""
 
 
 @dataclass
@@ -135,7 +137,9 @@ def _run(subject: Subject, bags: list[_Bag], index: int) -> tuple[str, list[Comp
                 name = f"poses_{bag.reader.path.stem}{f'_{number}' if len(bags) > 1 else ''}{suffix}"
                 poses = stack.enter_context(PoseBag(subject.output / name))
             progress = stack.enter_context(tqdm(desc=contender.label, unit="frame", disable=None))
-            bag_runs.run(pipeline, bag.frames, builder, poses, on_frame=progress.update)
+            bag_runs.run(
+                pipeline, bag.frames, builder, poses, on_frame=progress.update, together=subject.together
+            )
         run = builder.build(contender.label, pipeline.network_name, pipeline.weights_trained, 0, DEGREES_OF_FREEDOM)
         bag.count = run.size
         _synchronise(bag, run)

@@ -14,10 +14,11 @@ from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation import results
 from egopose_ros.evaluation.protocols import PROTOCOLS
 from egopose_ros.evaluation.runs import UNLIKE
-from egopose_ros.evaluation.sheet import require_picture, write_sheet
-from egopose_ros.files import require_folder, write_whole
+from egopose_ros.evaluation.sheet import write_sheet
+from egopose_ros.files import require_folder, require_picture, write_whole
 from egopose_ros.flags import assignment
 from egopose_ros.networks.table import NETWORKS
+from egopose_ros.ros.bag_runs import TOGETHER
 from egopose_ros.skeleton import SKELETONS
 
 DAMAGED = 3
@@ -46,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"
     )
+    parser.add_argument(
+        "--together", type=int, default=TOGETHER, metavar="N",
+        help="frames that go through the network at once; with 1 a frame takes the time of a live one (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--protocol", default="egopose", choices=tuple(PROTOCOLS), help="default %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as one JSON object")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, report.html and a bag's poses there")
@@ -81,7 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, flag) is not None:
             require_folder(getattr(arguments, flag), f"--{flag}")
     if arguments.sheet is not None:
-        require_picture(arguments.sheet)
+        require_picture(arguments.sheet, "--sheet")
+    if arguments.together < 1:
+        raise ValueError(f"--together: expected 1 or more, got {arguments.together}")
     if not arguments.bags:
         given = [f"--{name.replace('_', '-')}" for name in _OF_BAGS if getattr(arguments, name)]
         if given:
@@ -129,6 +136,7 @@ def _subject(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
         predictions=tuple(arguments.predictions),
         predictions_topic=arguments.predictions_topic,
         output=arguments.output,
+        together=arguments.together,
     )
 
 

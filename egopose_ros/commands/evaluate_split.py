@@ -59,7 +59,9 @@ def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
     for subject, estimator in zip(subjects, estimators):
         progress = tqdm(clips, subject.label, unit="clip", disable=None)
         runs.append([
-            track(estimator, ClipFrames(clip, arguments.head_pose), subject.label, arguments.protocol)
+            track(
+                estimator, ClipFrames(clip, arguments.head_pose), subject.label, arguments.protocol, arguments.together
+            )
             for clip in progress
         ])  # fmt: skip
     name = f"{arguments.split} split, {len(clips)} clips of {arguments.frames} frames at {arguments.rate} Hz"
@@ -117,11 +119,13 @@ class ClipFrames:
             yield BagFrame(Frame(stamp_ns, images, T_world_head), "camera", 0, (), stamp_ns / 1e9)
 
 
-def track(estimator: Pipeline, frames: ClipFrames, label: str, protocol: str) -> Comparison:
+def track(
+    estimator: Pipeline, frames: ClipFrames, label: str, protocol: str, together: int = bag_runs.TOGETHER
+) -> Comparison:
     """Run a pipeline over the frames of a clip."""
     clip = frames.clip
     estimator, builder = estimator.with_rig(rig_of(clip)), RunBuilder()
-    bag_runs.run(estimator, frames, builder, None)
+    bag_runs.run(estimator, frames, builder, None, together=together)
     run = builder.build(label, estimator.network_name, estimator.weights_trained, 0, DEGREES_OF_FREEDOM)
     # Motion is of the wearer, so in the world, by the true head pose also where the network has none.
     run = dataclasses.replace(run, T_world_camera=clip.T_world_reference[np.searchsorted(clip.stamps_ns, run.stamps_ns)])

@@ -151,7 +151,7 @@ def times(comparisons: Sequence[Comparison]) -> str:
     parts = [
         (title, [(c, s[np.isfinite(s)] * 1000.0, colour) for c, colour in zip(comparisons, _colours()) if np.isfinite(s := get(c)).any()])
         for title, get in (
-            ("time of the pipeline for a frame [ms]", lambda c: c.run.step_s),
+            ("time of the pipeline, shared by frames that went through together [ms]", lambda c: c.run.step_s),
             ("age of a recorded pose [ms]", lambda c: c.run.age_s),
         )
     ]

@@ -14,12 +14,6 @@ _GAP_PX, _LINE_PX = 6, 22
 _PAPER, _INK = (255, 255, 255), (40, 44, 50)
 
 
-def require_picture(path: Path) -> None:
-    """ValueError unless a path is that of a .png or .jpg file."""
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise ValueError(f"--sheet {path}: expected the name of a .png or .jpg file")
-
-
 def write_sheet(path: Path, pictures: list[Picture]) -> None:
     """Write pictures with their captions."""
     tiles = [_captioned(picture) for picture in pictures]

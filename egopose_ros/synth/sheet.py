@@ -8,6 +8,7 @@ from typing import Callable
 import cv2
 import numpy as np
 
+from egopose_ros.files import require_picture
 from egopose_ros.synth.world import record
 
 _FRAMES = 8
@@ -29,8 +30,7 @@ def sheet(
 ) -> None:
     """Write a picture of rows x columns recordings from `seed` on; `progress` hears (done, of)."""
     path = Path(path)
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise ValueError(f"{path}: expected a .png or .jpg file for the contact sheet")
+    require_picture(path, "contact sheet")
     tiles = []
     for index in range(rows * columns):
         recording = record(seed + index, split, frames=_FRAMES, views=views, device=device, clips=clips)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from egopose_ros.structs import ImuSample
@@ -19,14 +21,15 @@ def filter_up(up_head: np.ndarray | None, imu: ImuSample, seconds: float) -> np.
     """
     force = np.asarray(imu.linear_acceleration_head, np.float64)
     rate = np.asarray(imu.angular_velocity_head, np.float64)
-    size = float(np.linalg.norm(force))
-    trust = max(0.0, 1.0 - abs(size - GRAVITY_M_S2) / (0.5 * GRAVITY_M_S2)) if np.isfinite(size) else 0.0
+    size = math.hypot(*force)
+    trust = max(0.0, 1.0 - abs(size - GRAVITY_M_S2) / (0.5 * GRAVITY_M_S2)) if math.isfinite(size) else 0.0
     if up_head is None:
         return force / size if trust > 0.0 else None
     if np.isfinite(rate).all():
-        up_head = up_head - np.cross(rate, up_head) * seconds
+        # np.cross does the same in ten times the time.
+        up_head = up_head - (rate[[1, 2, 0]] * up_head[[2, 0, 1]] - rate[[2, 0, 1]] * up_head[[1, 2, 0]]) * seconds
     if trust > 0.0:
-        blend = trust * (1.0 - np.exp(-seconds / TIME_CONSTANT_S))
+        blend = trust * (1.0 - math.exp(-seconds / TIME_CONSTANT_S))
         up_head = (1.0 - blend) * up_head + blend * force / size
-    length = float(np.linalg.norm(up_head))
+    length = math.hypot(*up_head)
     return up_head / length if length > 1e-6 else None
