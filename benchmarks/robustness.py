@@ -153,8 +153,9 @@ def draw(path: Path, found: dict[str, dict[str, list[dict[str, float]]]]) -> Non
         for network, of_network in found.items():
             points = of_network[name]
             panel.plot([p["strength"] for p in points], [p["mpjpe_mm"] for p in points], "o-", label=network)
-        panel.set(title=name, xlabel=unit, ylim=(0, None))
+        panel.set(title=name, xlabel=unit)
         panel.grid(color="#e6e8eb")
+    panels[0].set_ylim(bottom=0.0)  # of all, once everything is drawn
     panels[0].set_ylabel("MPJPE [mm]")
     panels[4].set_ylabel("MPJPE [mm]")
     panels[-1].axis("off")
