@@ -186,7 +186,7 @@ def test_a_network_that_fails_is_told_and_ends_its_track(bag, predictions, monke
         def init_state(self):
             return None
 
-        def step(self, state, frame):
+        def steps(self, state, frames):
             raise RuntimeError("out of memory")
 
     monkeypatch.setattr(bag_view.bag_runs, "load", lambda frames, config: Broken())
