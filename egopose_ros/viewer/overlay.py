@@ -42,7 +42,7 @@ class Shot:
     pose: BodyPose
     truth: BodyPose | None = None
     images: Callable[[], Sequence[np.ndarray]] | None = None
-    """gives the images behind the pose, one a view; called in the page's thread, and only when they are drawn"""
+    """gives the images behind the pose, one a view; called in one thread of the page, and only when they are drawn"""
     path: np.ndarray | None = None
     """(N, 3) where the camera has been in the global frame, oldest first; None: it is gathered from pose to pose"""
 

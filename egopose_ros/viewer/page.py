@@ -1,6 +1,6 @@
 """The browser page: the camera's image with the projected joints, the body in 3D, numbers and graphs.
 
-Callers hand over poses at any rate and are never held up: a thread of the page draws the newest one.
+Callers hand over poses at any rate and are never held up: threads of the page draw the newest one.
 """
 
 from __future__ import annotations
@@ -63,13 +63,15 @@ class Page:
         self._views: tuple[View, ...] = ()
         self._newest: Shot | None = None
         self._wake = threading.Event()
-        self._closed = self._stale = False
+        self._closed = False
+        self._number = 0  # of what is to be drawn: grows with every pose, and with every change of what is shown of it
         self.scenes_drawn = self.images_drawn = 0
         self._world: tuple[np.ndarray, float] | None = None
         self._scene = Scene(self._server)
         self._lay_out()
-        self._thread = threading.Thread(target=self._run, name="viewer", daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=run, name="viewer", daemon=True) for run in (self._run, self._paint)]
+        for thread in self._threads:
+            thread.start()
 
     def set_views(self, views: Sequence[View]) -> None:
         """Take the cameras of the rig; until then there is no overlay, and poses are drawn below a nominal camera."""
@@ -78,12 +80,14 @@ class Page:
     def show(self, shot: Shot) -> None:
         """Draw this as soon as there is time, unless something newer comes first."""
         self._newest = shot
+        self._number += 1
         self._wake.set()
 
     def close(self) -> None:
         self._closed = True
         self._wake.set()
-        self._thread.join(5.0)
+        for thread in self._threads:
+            thread.join(5.0)
         with contextlib.redirect_stdout(io.StringIO()):
             self._server.stop()
 
@@ -121,34 +125,37 @@ class Page:
 
     def _draw_again(self, _: object) -> None:
         """Draw what is there once more: another pose may be long in coming."""
-        self._stale = True
+        self._number += 1
         self._wake.set()
 
     def _run(self) -> None:
-        scene_due = image_due = numbers_due = 0.0
-        in_scene: Shot | None = None
-        in_image: Shot | None = None
+        """Draw scenes and numbers."""
+        scene_due = numbers_due = 0.0
+        drawn = 0
         while not self._closed:
-            # An image may have been put off, and nothing else need come after it.
-            image_waits = self._newest is not in_image and self.clients
-            self._wake.wait(max(0.0, image_due - time.monotonic()) if image_waits else 1.0 / NUMBERS_HZ)
+            self._wake.wait(1.0 / NUMBERS_HZ)
             self._wake.clear()
-            if self._stale:
-                self._stale, in_scene, in_image = False, None, None
             # Poses come unevenly: the slack keeps a stream at just this rate from losing every second pose.
             self._sleep_until(scene_due - 0.5 / SCENE_HZ)
-            shot, now = self._newest, time.monotonic()
-            if shot is not in_scene:
+            number, shot, now = self._number, self._newest, time.monotonic()
+            if number != drawn and shot is not None:
                 scene_due = max(scene_due, now - 1.0 / SCENE_HZ) + 1.0 / SCENE_HZ
-                in_scene = shot
+                drawn = number
                 self._draw_scene(shot, now)
-            if shot is not in_image and now >= image_due and self.clients:
-                image_due = now + 1.0 / IMAGE_HZ
-                in_image = shot
-                self._draw_image(shot)
             if now >= numbers_due:
                 numbers_due = now + 1.0 / NUMBERS_HZ
                 self._draw_numbers(now)
+
+    def _paint(self) -> None:
+        """Draw images: a thread of its own, or a scene that comes while one is encoded would be lost."""
+        drawn = 0
+        while not self._closed:
+            began = time.monotonic()
+            number, shot = self._number, self._newest
+            if number != drawn and shot is not None and self.clients:
+                drawn = number
+                self._draw_image(shot)
+            self._sleep_until(began + 1.0 / IMAGE_HZ)
 
     def _sleep_until(self, due_s: float) -> None:
         delay = due_s - time.monotonic()
