@@ -50,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     root = arguments.cache or cache_directory() / "clips"
     if processes.local:  # the first of a machine makes what the others find
         processes.wait()
-    cache.render_run(root, config, arguments.render_workers)
+    else:
+        cache.render_run(root, config, arguments.render_workers)
     labelled = _labelled(config, root, arguments.render_workers)
     if processes.local == 0:
         processes.wait()

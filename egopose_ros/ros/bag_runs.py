@@ -27,7 +27,7 @@ from egopose_ros.structs import BodyPose, TrackingState
 from egopose_ros.window.ring import Lookup
 
 TOGETHER = 4
-"""frames of a recording that go through the network at once: up to a third less time for each on a CPU, no more from 8 on"""
+"""frames of a recording that go through the network at once: less time for each on a CPU (benchmarks/evaluation.py)"""
 
 
 def settings(bag: BagReader, topics: tuple[str, ...], overrides: dict[str, Leaf]) -> Config:

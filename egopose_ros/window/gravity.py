@@ -26,7 +26,7 @@ def filter_up(up_head: np.ndarray | None, imu: ImuSample, seconds: float) -> np.
     if up_head is None:
         return force / size if trust > 0.0 else None
     if np.isfinite(rate).all():
-        # np.cross does the same in ten times the time.
+        # np.cross does the same in five times the time.
         up_head = up_head - (rate[[1, 2, 0]] * up_head[[2, 0, 1]] - rate[[2, 0, 1]] * up_head[[1, 2, 0]]) * seconds
     if trust > 0.0:
         blend = trust * (1.0 - math.exp(-seconds / TIME_CONSTANT_S))
