@@ -59,10 +59,10 @@ class _Block(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = F.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
         if self.stride > 1:
             y = _pad(y, self.kernel, self.stride)
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
         y = self._bn2(self._project_conv(y))
         return x + y if self.residual else y
 
@@ -108,7 +108,7 @@ class EfficientNetLite0(nn.Module):
 
     def early_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps at strides 4 and 8 of normalised images (N, 3, H, W)."""
-        x = F.relu6(self._bn0(self._conv_stem(_pad(images, 3, 2))))
+        x = F.relu6(self._bn0(self._conv_stem(_pad(images, 3, 2))), inplace=True)
         x = self._blocks[:_FIRST_BLOCKS](x)
         return x, self._blocks[_FIRST_BLOCKS:_EARLY_BLOCKS](x)
 
@@ -123,5 +123,5 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return class scores (N, classes)."""
-        x = F.relu6(self._bn1(self._conv_head(self.features(images)[1])))
+        x = F.relu6(self._bn1(self._conv_head(self.features(images)[1])), inplace=True)
         return self._fc(x.mean((2, 3)))

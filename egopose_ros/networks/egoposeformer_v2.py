@@ -365,6 +365,17 @@ class EgoPoseFormerV2(nn.Module):
         return state, proposal, refined
 
 
+def spread_over_views(weights: dict[str, Tensor], views: int) -> dict[str, Tensor]:
+    """Return a network's weights for another number of cameras: each is treated as the mean of those that there were."""
+    before = len(weights["camera"])
+    spread = weights | {"camera": weights["camera"].mean(0, keepdim=True).repeat(views, 1)}
+    for name in weights:
+        if name.endswith("cross.fusion.weight"):  # (C, V * C), of the concatenated views
+            each = weights[name].unflatten(1, (before, -1)).mean(1) * before / views
+            spread[name] = each.repeat(1, views)
+    return spread
+
+
 def predict(estimate: Estimate) -> Prediction:
     """Return an estimate with its covariance and confidence."""
     if estimate.cholesky is None:

@@ -135,6 +135,10 @@ class AgRecipe:
                 raise ValueError(f"heatmap_run: expected a network with heatmaps, got none for {config.heatmap_run}")
             _load_heatmaps(spatial, Path(config.heatmap_run))
 
+    def fitted(self, network: AgEgoPose, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a checkpoint's weights as this network takes them: as they are."""
+        return weights
+
     def trained(
         self, network: AgEgoPose, head: nn.Module, stage: str, config: AgTrainConfig
     ) -> list[tuple[float, list[nn.Parameter]]]:

@@ -55,6 +55,7 @@ class ScheduleConfig:
     learning_rate: float = option(1e-3, "Peak of the cosine schedule.", minimum=0.0, maximum=1.0)
     final_rate: float = option(0.01, "Share of the learning rate that is left at the end.", minimum=0.0, maximum=1.0)
     warmup: int = option(100, "Steps of linear warm-up.", minimum=0)
+    group: int = option(64, "Batches whose frozen parts are kept at a time, where they are used again.", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ class RunConfig:
     stills: DataConfig = DataConfig(seed=100_000, clips=0, validation_clips=0, clip_frames=4, rates_hz=("2",))
     augment: AugmentConfig = AugmentConfig()
     seed: int = option(0, "Seed of weights, order and augmentation.", minimum=0)
-    weights: str = option("", "Checkpoint of the same network and size that training starts from; none: as below.")
+    weights: str = option(
+        "", "Checkpoint of the same network and size, but for its cameras, that training starts from; none: as below."
+    )
     weight_decay: float = option(0.02, "AdamW's weight decay, of matrices only.", minimum=0.0)
     clip_norm: float = option(1.0, "Largest norm of the gradient.", minimum=0.0)
     ema: float = option(0.998, "Decay of the averaged weights, which are what is saved.", minimum=0.0, maximum=1.0)

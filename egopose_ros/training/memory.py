@@ -16,17 +16,15 @@ from egopose_ros.training.data import Batch, ClipDataset, loader
 
 Kept = tuple[Tensor | None, ...]
 """what frozen layers make of a batch; what that is, a recipe knows"""
-GROUP = 64
-"""batches that are remembered at a time"""
 
 
-def batch_number(step: int, passes: int, seed: int) -> int:
-    """Return the batch of a step: a group of batches in order, then the same group shuffled until `passes` are full."""
-    group, place = divmod(step, GROUP * passes)
-    turn, index = divmod(place, GROUP)
+def batch_number(step: int, passes: int, size: int, seed: int) -> int:
+    """Return the batch of a step: `size` batches in order, then the same shuffled until `passes` are full."""
+    group, place = divmod(step, size * passes)
+    turn, index = divmod(place, size)
     if turn:
-        index = int(np.random.default_rng((seed, group, turn)).permutation(GROUP)[index])
-    return group * GROUP + index
+        index = int(np.random.default_rng((seed, group, turn)).permutation(size)[index])
+    return group * size + index
 
 
 def remembered(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from egopose_ros.features.backbones import load_published
 from egopose_ros.features.heatmaps import HeatmapDecoder
 from egopose_ros.networks.body import JOINTS
-from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate
+from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate, spread_over_views
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.training import validation
 from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets
@@ -84,6 +84,10 @@ class EgoPoseFormerV2Recipe:
         """Load the weights that training starts from."""
         if config.backbone_weights:
             load_published(network.encoder.backbone, config.backbone_weights)
+
+    def fitted(self, network: EgoPoseFormerV2, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a checkpoint's weights as this network takes them: those of one camera start those of several."""
+        return spread_over_views(weights, network.views) if len(weights["camera"]) != network.views else weights
 
     def trained(
         self, network: EgoPoseFormerV2, head: HeatmapDecoder, stage: str, config: TrainConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from egopose_ros.config import ConfigError, flatten, replace
 from egopose_ros.networks.table import NETWORKS
@@ -32,6 +32,10 @@ class Recipe(Protocol):
 
     def start(self, network: nn.Module, config: RunConfig) -> None:
         """Load the weights that training starts from."""
+        ...
+
+    def fitted(self, network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a checkpoint's weights as this network takes them."""
         ...
 
     def trained(

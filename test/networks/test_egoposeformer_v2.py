@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from egopose_ros.networks.body import BodyHead
-from egopose_ros.networks.egoposeformer_v2 import ViewCrossAttention
+from egopose_ros.networks.egoposeformer_v2 import ViewCrossAttention, spread_over_views
 from egopose_ros.networks.table import build
 from egopose_ros.skeleton import SMPL22
 
@@ -58,6 +58,21 @@ def test_the_refinement_looks_where_the_proposal_points(clip, make):
         _, refined = network.estimate(clip(frames=2))
         gradient = torch.autograd.grad(refined.cholesky.square().sum(), network.proposal_head.mlp[-1].weight, allow_unused=True)[0]
         assert (gradient is not None and bool((gradient != 0).any())) == projection
+
+
+@torch.no_grad()
+def test_weights_of_one_camera_say_the_same_of_several_that_are_one(clip, make):
+    """Two cameras at one place with one image are one camera, to weights that were spread over them."""
+    one, two = make(NAME), make(NAME, views=2)
+    two.load_state_dict(spread_over_views(one.state_dict(), 2))
+    twice = clip()
+    doubled = {name: getattr(twice, name).repeat_interleave(2, dim) for name, dim in (("images", 2), ("T_reference_camera", 1))}
+    torch.testing.assert_close(
+        two(dataclasses.replace(twice, **doubled)).joints, one(twice).joints, atol=1e-5, rtol=1e-5
+    )
+    back = spread_over_views(two.state_dict(), 1)
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(back[name], value)
 
 
 @torch.no_grad()

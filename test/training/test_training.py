@@ -43,10 +43,10 @@ def settings(**overrides):
     return replace(TrainConfig(), {**base, **overrides})
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(tmp_path, clips, monkeypatch):
-    monkeypatch.setattr(memory, "GROUP", 2)
+def test_a_resumed_run_equals_one_that_never_stopped(tmp_path, clips):
     stages = settings(**{
-        "frames.passes": 2, "decoders.steps": 6, "decoders.batch": 4, "decoders.passes": 2, "freeze_early": True
+        "frames.passes": 2, "frames.group": 2, "decoders.steps": 6, "decoders.batch": 4, "decoders.passes": 2,
+        "decoders.group": 2, "freeze_early": True,
     })  # fmt: skip
     whole = Trainer(stages, MODEL, tmp_path / "whole", clips, clips[:2])
     whole.run()
@@ -135,20 +135,19 @@ def test_gradients_that_stay_infinite_end_training_with_the_reason(tmp_path, cli
     torch.testing.assert_close(trainer.average.start, before)
 
 
-def test_tokens_are_used_in_every_pass_and_made_once(clips, monkeypatch):
-    monkeypatch.setattr(memory, "GROUP", 4)
+def test_tokens_are_used_in_every_pass_and_made_once(clips):
     dataset, encoded = data.ClipDataset(clips, 1, 0, None, 64), []
 
     def encode(batch):
         encoded.append(batch.joints)
         return batch.joints[..., :1]
 
-    wanted = [memory.batch_number(step, 3, 0) for step in range(3, 24)]
+    wanted = [memory.batch_number(step, 3, 4, 0) for step in range(3, 24)]
     steps = list(memory.remembered(dataset, 2, wanted, 0, encode))
     assert len(encoded) == 8 and len(steps) == 21
     for batch, tokens in steps:  # a batch's tokens stay its own
         torch.testing.assert_close(tokens, batch.joints[..., :1])
-    numbers = [memory.batch_number(step, 3, 0) for step in range(24)]
+    numbers = [memory.batch_number(step, 3, 4, 0) for step in range(24)]
     assert sorted(numbers[:12]) == sorted([0, 1, 2, 3] * 3) and sorted(set(numbers[12:])) == [4, 5, 6, 7]
     assert numbers[:4] == [0, 1, 2, 3] and numbers[4:12] != [0, 1, 2, 3] * 2
 
