@@ -44,6 +44,9 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "heatmaps alone": {"motion": False},
         "motion alone": {"spatial": False},
         "no cross-attention": {"cross_attention": False},
+        "half the window": {"window": 12},
+        "bidirectional": {"attention": "bidirectional"},
+        "bidirectional, 4 frames later": {"attention": "bidirectional", "lookahead": 4},
     },
 }
 METRICS = ("mpjpe_mm", "pa_mpjpe_mm", "mpjve_mm_s", "wrist_mm", "lower_mm", "visible_mm")
@@ -63,6 +66,8 @@ def trained(source: Any, changes: dict[str, Any], arguments: argparse.Namespace,
     config, _ = load(arguments.config)
     config = replace(config, {**stages(config.network, arguments.singles, arguments.sequences), "validate_every": 10**9})
     model = {**settings_of(source), **changes}
+    if config.network == "ag_egopose":
+        config = replace(config, {"poses.frames": min(config.poses.frames, model["window"])})
     if not model.get("spatial", True):
         model["temporal_backbone"] = model["spatial_backbone"]  # without heatmaps there is none to share
     cache.render_run(arguments.cache, config, 2)

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterator
 
+import cv2
 import numpy as np
 
 from egopose_ros.skeleton import SMPL22
@@ -104,9 +105,18 @@ def project(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 400.0 * points[:, :2] / depth + (SIZE[1] / 2, SIZE[0] / 2), points[:, 2] > 0.1
 
 
+def photograph() -> np.ndarray:
+    """Return an image that compresses as a camera's does: shapes of all sizes, and grain."""
+    random, image = np.random.default_rng(1), np.full(SIZE, 128.0)
+    for cells in (4, 8, 16, 32, 64, 128, 256):
+        shapes = random.normal(0.0, 80.0 / cells**0.5, (cells, cells))
+        image += cv2.resize(shapes, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(image + random.normal(0.0, 3.0, SIZE), 0, 255).astype(np.uint8)
+
+
 def feed(page: Page, monitor: GraphMonitor, seconds: float) -> dict[str, float]:
     """Hand over poses at 30 Hz; return scenes and images drawn a second, and how much of a core that took."""
-    image = np.random.default_rng(1).integers(0, 256, SIZE, np.uint8)
+    image = photograph()
     origin, cpu_s, scenes, images = time.monotonic(), time.process_time(), page.scenes_drawn, page.images_drawn
     for index in range(round(seconds * RATE_HZ)):
         time.sleep(max(0.0, origin + index / RATE_HZ - time.monotonic()))
