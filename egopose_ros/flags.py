@@ -38,11 +38,11 @@ def configuration(arguments: argparse.Namespace, tree: T) -> T:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """Split NAME=VALUE of a `--set`, its value in YAML; ConfigError for anything else."""
+    """Split NAME=VALUE of a `--set`, its value in YAML, or empty; ConfigError for anything else."""
     name, separator, value = text.partition("=")
     if not separator:
         raise ConfigError(f"--set: expected name=value, got '{text}'")
-    return name, yaml.safe_load(value)
+    return name, yaml.safe_load(value) if value else value
 
 
 def flag(item: Option) -> str:

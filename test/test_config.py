@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from egopose_ros.config import Config, ConfigError, flatten, options, replace
+from egopose_ros.flags import assignment
 
 LEAVES = list(options(Config))
 
@@ -49,3 +50,13 @@ def test_bad_values_say_what_was_expected_and_what_came(overrides, complaint):
 def test_cross_field_checks_see_the_final_tree_whatever_the_order():
     both = {"runtime.device": "cuda", "runtime.require_gpu": True}
     assert replace(Config(), both) == replace(Config(), dict(reversed(both.items())))
+
+
+def test_an_assignment_is_yaml_or_empties_a_text():
+    given = [assignment("network.checkpoint="), assignment("window.max_gap_s=0.2"), assignment("tf.enabled=false")]
+    config = replace(replace(Config(), {"network.checkpoint": "some.safetensors"}), dict(given))
+    assert config.network.checkpoint == "" and config.window.max_gap_s == 0.2 and not config.tf.enabled
+    with pytest.raises(ConfigError, match="window.max_gap_s: expected"):
+        replace(config, dict([assignment("window.max_gap_s=")]))
+    with pytest.raises(ConfigError, match="expected name=value, got 'tf.enabled'"):
+        assignment("tf.enabled")
