@@ -26,7 +26,7 @@ from egopose_ros.evaluation.scores import merge, score
 from egopose_ros.networks.table import settings_of
 from egopose_ros.resources import cache_directory
 from egopose_ros.training import cache
-from egopose_ros.training.config import DataConfig
+from egopose_ros.training.config import DataConfig, RunConfig
 from egopose_ros.training.loop import Trainer
 from egopose_ros.training.recipes import load
 
@@ -61,17 +61,14 @@ def stages(network: str, single: int, clips: int) -> dict[str, Any]:
     return {**none, "singles.steps": single, "poses.steps": clips}
 
 
-def trained(source: Any, changes: dict[str, Any], arguments: argparse.Namespace, folder: Path) -> Path:
+def trained(source: Any, changes: dict[str, Any], config: RunConfig, data: tuple[Any, ...], folder: Path) -> Path:
     """Train a variant on the source's image encoder; return its checkpoint."""
-    config, _ = load(arguments.config)
-    config = replace(config, {**stages(config.network, arguments.singles, arguments.sequences), "validate_every": 10**9})
     model = {**settings_of(source), **changes}
     if config.network == "ag_egopose":
         config = replace(config, {"poses.frames": min(config.poses.frames, model["window"])})
     if not model.get("spatial", True):
         model["temporal_backbone"] = model["spatial_backbone"]  # without heatmaps there is none to share
-    cache.render_run(arguments.cache, config, 2)
-    trainer = Trainer(config, model, folder, *cache.load_run(arguments.cache, config))
+    trainer = Trainer(config, model, folder, *data)
     for network in (trainer.network, trainer.average):
         if model.get("spatial", True):
             network.encoder.load_state_dict(source.encoder.state_dict())
@@ -101,15 +98,19 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the numbers")
     arguments = parser.parse_args()
     source, card = checkpoint.load(arguments.checkpoint)
-    data = DataConfig(clip_frames=60, rates_hz=("30",))
-    cache.render_missing(arguments.cache, "test", data, arguments.clips, 2)
-    clips = cache.load(arguments.cache, "test", data, arguments.clips)
+    config, _ = load(arguments.config)
+    config = replace(config, {**stages(card.network, arguments.singles, arguments.sequences), "validate_every": 10**9})
+    cache.render_run(arguments.cache, config, 2)
+    data = cache.load_run(arguments.cache, config)
+    test = DataConfig(clip_frames=60, rates_hz=("30",))
+    cache.render_missing(arguments.cache, "test", test, arguments.clips, 2)
+    clips = cache.load(arguments.cache, "test", test, arguments.clips)
     found: dict[str, dict[str, float]] = {}
     for name, changes in tqdm(VARIANTS[card.network].items(), "variants"):
         if arguments.only and name not in arguments.only:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = measured(trained(source, changes, arguments, Path(folder)), card.network, clips)
+            found[name] = measured(trained(source, changes, config, data, Path(folder)), card.network, clips)
         tqdm.write(f"| {name} | " + " | ".join(f"{found[name][metric]:.1f}" for metric in found[name]) + " |")
     print("| variant | " + " | ".join(METRICS) + " |")
     for name, numbers in found.items():

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from egopose_ros import checkpoint
-from egopose_ros.allocator import keep_freed_memory
 from egopose_ros.camera import calibration
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.remap import Remapper
@@ -276,7 +275,6 @@ def place(network: nn.Module, runtime: RuntimeConfig) -> tuple[torch.device, tup
     network.to(device).encoder.to(_select_dtype(runtime, device), memory_format=torch.channels_last)
     if runtime.threads and device.type == "cpu":
         torch.set_num_threads(runtime.threads)
-    keep_freed_memory()
     return device, warnings
 
 

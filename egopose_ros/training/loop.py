@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from torch import nn
 from tqdm import tqdm
 
 from egopose_ros import checkpoint
-from egopose_ros.allocator import keep_freed_memory
 from egopose_ros.config import options
 from egopose_ros.features.backbones import fold_batch_norms
 from egopose_ros.networks.table import build, settings_of
 from egopose_ros.skeleton import skeleton
 from egopose_ros.training import cache, validation
+from egopose_ros.training.allocator import keep_freed_memory
 from egopose_ros.training.config import HEADS, RunConfig, ScheduleConfig
 from egopose_ros.training.data import Batch, ClipDataset, collate, loader
 from egopose_ros.training.labelled import LabelledClip, LabelledDataset, MixedDataset
@@ -227,9 +228,9 @@ class Trainer:
         steps, workers = range(self.step, last), self.config.loader_workers
         passes = self.recipe.passes(settings)
         if passes > 1:
-            self.frozen = _folded(self.network)
+            keep = partial(self._keep, _folded(self.network))
             numbers = [batch_number(step, passes, settings.group, dataset.seed) for step in steps]
-            batches = remembered(dataset, settings.batch, self._own(numbers), workers, self._keep)
+            batches = remembered(dataset, settings.batch, self._own(numbers), workers, keep)
         else:
             batches = ((batch, None) for batch in loader(dataset, settings.batch, self._own(steps), workers))
         hidden = self.processes.rank > 0
@@ -242,8 +243,8 @@ class Trainer:
         return [number * self.processes.count + self.processes.rank for number in numbers]
 
     @torch.no_grad()
-    def _keep(self, batch: Batch) -> Kept:
-        return self.recipe.keep(self.frozen, self._place(batch), self._name(), self.config)
+    def _keep(self, frozen: nn.Module, batch: Batch) -> Kept:
+        return self.recipe.keep(frozen, self._place(batch), self._name(), self.config)
 
     def _place(self, batch: Batch) -> Batch:
         """Return a batch on the device, with the joints that the network has."""

@@ -6,7 +6,7 @@ import sys
 PROGRAM = """
 import resource
 import torch
-from egopose_ros.allocator import keep_freed_memory
+from egopose_ros.training.allocator import keep_freed_memory
 
 
 def touched():

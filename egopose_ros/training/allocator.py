@@ -1,4 +1,4 @@
-"""The C library's memory, kept for the tensors of the next frame."""
+"""The C library's memory, kept for the tensors of the next step."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LARGEST = 1 << 30
 def keep_freed_memory() -> bool:
     """Keep what large tensors free for those that come next; return whether the C library could be told so.
 
-    By default glibc gives such blocks back to the system, and each layer's output is then memory that the system clears
-    page by page at the first touch. Over images that takes longer than the layer itself. A process stays as large as
-    it ever was. Other C libraries are left as they are.
+    By default glibc gives blocks above 32 MB back to the system, and each layer's output is then memory that the system
+    clears page by page at the first touch. Over batches of images that takes longer than many a layer. A process stays
+    as large as it ever was. Other C libraries are left as they are. (A frame alone has no such blocks.)
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
