@@ -51,10 +51,6 @@ class PartStage(ScheduleConfig):
         "is left out: one with a shared backbone has no backbone but that of its heatmaps.",
     )  # fmt: skip
 
-    passes: int = option(
-        1, "Times that what frozen parts make of a batch is used; above 1, groups of batches are kept.", minimum=1
-    )
-
     def __post_init__(self) -> None:
         unknown = sorted(set(self.train) - set(PARTS))
         if unknown or not self.train:
@@ -151,10 +147,6 @@ class AgRecipe:
         for module in chosen:
             module.requires_grad_(True).train()
         return [(1.0, [p for p in (*network.parameters(), *head.parameters()) if p.requires_grad])]
-
-    def passes(self, settings: PartStage) -> int:
-        """Return how often a batch is used."""
-        return settings.passes
 
     def keep(self, network: AgEgoPose, batch: Batch, stage: str, config: AgTrainConfig) -> Kept:
         """Return what several passes share: heatmaps (none for actions) and features of the images."""

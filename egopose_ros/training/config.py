@@ -55,7 +55,10 @@ class ScheduleConfig:
     learning_rate: float = option(1e-3, "Peak of the cosine schedule.", minimum=0.0, maximum=1.0)
     final_rate: float = option(0.01, "Share of the learning rate that is left at the end.", minimum=0.0, maximum=1.0)
     warmup: int = option(100, "Steps of linear warm-up.", minimum=0)
-    group: int = option(64, "Batches whose frozen parts are kept at a time, where they are used again.", minimum=1)
+    passes: int = option(
+        1, "Times that what frozen layers make of a batch is used; above 1, groups of batches are kept.", minimum=1
+    )
+    group: int = option(64, "Batches that are kept at a time, where they are used again.", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,6 @@ class StageConfig(ScheduleConfig):
 
     train_backbone: bool = option(True, "Train the image encoder, too; else it is frozen with its batch norms.")
     backbone_rate: float = option(1.0, "Factor of the learning rate for the backbone.", minimum=0.0, maximum=10.0)
-    passes: int = option(
-        1, "Times that what frozen layers make of a batch is used; above 1, groups of batches are kept.", minimum=1
-    )
     mse_start: float = option(1.0, "Weight of squared error against likelihood at first.", minimum=0.0, maximum=1.0)
     mse_end: float = option(0.0, "The same at the end of its cosine.", minimum=0.0, maximum=1.0)
 

@@ -226,10 +226,9 @@ class Trainer:
             taught = LabelledDataset(self.labelled, settings.frames, seed, self.config.distill, settings.side)
             dataset = MixedDataset(dataset, taught, settings.batch, self.config.distill.share)
         steps, workers = range(self.step, last), self.config.loader_workers
-        passes = self.recipe.passes(settings)
-        if passes > 1:
+        if settings.passes > 1:
             keep = partial(self._keep, _folded(self.network))
-            numbers = [batch_number(step, passes, settings.group, dataset.seed) for step in steps]
+            numbers = [batch_number(step, settings.passes, settings.group, dataset.seed) for step in steps]
             batches = remembered(dataset, settings.batch, self._own(numbers), workers, keep)
         else:
             batches = ((batch, None) for batch in loader(dataset, settings.batch, self._own(steps), workers))

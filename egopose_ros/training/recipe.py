@@ -15,7 +15,7 @@ from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate, spr
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.training import validation
 from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets
-from egopose_ros.training.config import LossConfig, StageConfig, TrainConfig
+from egopose_ros.training.config import LossConfig, TrainConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.distill import mixed_losses
 from egopose_ros.training.losses import Losses, cosine, heatmap_error, pose_losses
@@ -104,10 +104,6 @@ class EgoPoseFormerV2Recipe:
         rest = [p for module in (network, head) for p in module.parameters() if p not in backbone]
         both = ((1.0, rest), (settings.backbone_rate, network.encoder.backbone.parameters()))
         return [(factor, [p for p in parameters if p.requires_grad]) for factor, parameters in both]
-
-    def passes(self, settings: StageConfig) -> int:
-        """Return how often a batch is used."""
-        return settings.passes
 
     def keep(self, network: EgoPoseFormerV2, batch: Batch, stage: str, config: TrainConfig) -> Kept:
         """Return what several passes share: tokens of a frozen encoder, else the maps of its frozen early layers."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from egopose_ros.config import ConfigError, flatten, replace
 from egopose_ros.networks.table import NETWORKS
 from egopose_ros.training.ag_recipe import AgRecipe, AgTrainConfig
-from egopose_ros.training.config import RunConfig, ScheduleConfig, TrainConfig
+from egopose_ros.training.config import RunConfig, TrainConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.losses import Losses
 from egopose_ros.training.memory import Kept
@@ -44,11 +44,9 @@ class Recipe(Protocol):
         """Freeze what the stage freezes; return its parameters by the factor of their learning rate."""
         ...
 
-    def passes(self, settings: ScheduleConfig) -> int:
-        """Return how often a batch is used; above 1 with what `keep` returns instead of its images."""
+    def keep(self, network: nn.Module, batch: Batch, stage: str, config: RunConfig) -> Kept:
+        """Return what several passes share in place of a batch's images."""
         ...
-
-    def keep(self, network: nn.Module, batch: Batch, stage: str, config: RunConfig) -> Kept: ...
 
     def losses(
         self, network: nn.Module, head: nn.Module, batch: Batch, kept: Kept | None, stage: str, progress: float,
