@@ -55,7 +55,7 @@ class Comparison:
     truth: np.ndarray
     """(T, J, 3) [m], NaN where not known"""
     covariance: np.ndarray | None
-    """(T, J, 3, 3) [m^2], where the run's own joints are compared"""
+    """(T, J, 3, 3) [m^2], NaN where a joint's truth is not known, or the run has no joint of its name"""
     visible: np.ndarray | None
     """(T, J) uint8, values of Visibility"""
     predicted_world: np.ndarray | None
@@ -106,7 +106,7 @@ def compare(
         visible = np.where(inside, 255, Visibility.OUT_OF_VIEW).astype(np.uint8)
     world = np.isfinite(run.T_world_camera).all((1, 2))
     to_world = [rigid.apply(run.T_world_camera, points) for points in (predicted, joints)] if world.any() else [None] * 2
-    covariance = run.covariance if body.name == run.skeleton else None
+    covariance = _map_covariance(run, body.joints, np.isfinite(joints).all(-1))
     return Comparison(run, protocol, body.name, predicted, joints, covariance, visible, *to_world)
 
 
@@ -121,6 +121,20 @@ def merge(parts: list[Comparison]) -> Comparison:
     names = ("predicted", "truth", "covariance", "visible", "predicted_world", "truth_world")
     arrays = {name: joined([getattr(part, name) for part in parts]) for name in names}
     return replace(parts[0], run=merge_runs([part.run for part in parts]), **arrays)
+
+
+def _map_covariance(run: Run, joints: Sequence[str], known: np.ndarray) -> np.ndarray | None:
+    """Return the covariances of joints with a namesake in the run where known (T, J); None without any.
+
+    Nothing is said of a joint interpolated from others, whose errors need not be independent.
+    """
+    if run.covariance is None:
+        return None
+    own = skeleton(run.skeleton).joints
+    unknown = np.full((run.size, 3, 3), np.nan, np.float32)
+    mapped = np.stack([run.covariance[:, own.index(joint)] if joint in own else unknown for joint in joints], 1)
+    mapped[~known] = np.nan
+    return mapped if np.isfinite(mapped).all((-1, -2)).any() else None
 
 
 def _map_visible(visible: np.ndarray | None, source: str, target: str) -> np.ndarray | None:

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from egopose_ros.evaluation import scores
+from egopose_ros.evaluation.runs import RunBuilder
+from egopose_ros.evaluation.truth import Truth
 from egopose_ros.evaluation.uncertainty import calibration
+from egopose_ros.skeleton import skeleton
+from egopose_ros.structs import BodyPose
 
 RANDOM = np.random.default_rng(0)
 COUNT = 20000
@@ -53,3 +58,31 @@ def test_joints_without_truth_are_left_out_and_none_at_all_is_refused():
     assert calibration(error, covariance).count == 3
     with pytest.raises(ValueError, match="at least one joint"):
         calibration(np.full((4, 3), np.nan), covariance)
+
+
+def test_covariances_go_with_their_joints_to_the_skeleton_of_a_protocol():
+    """Errors of joints of another skeleton, drawn from what is said of each; those that stand in for others do not count."""
+    own, goal = skeleton("mpi15"), skeleton("smpl22")
+    shared = [joint for joint in own.joints if joint in goal.joints]
+    frames = COUNT // own.size
+    covariance = covariances()[: frames * own.size]
+    error = np.einsum("nij,nj->ni", np.linalg.cholesky(covariance), RANDOM.normal(size=(len(covariance), 3)))
+    covariance, error = (value.reshape(frames, own.size, *value.shape[1:]).astype(np.float32) for value in (covariance, error))
+    stamps = np.arange(1, frames + 1)
+    builder = RunBuilder()
+    for stamp, joints, each in zip(stamps.tolist(), error, covariance):
+        builder.add(BodyPose(stamp, "mpi15", joints, None, each, None, None, 1, True), 0)
+    truth = Truth("x", stamps, np.zeros((frames, goal.size, 3), np.float32), "smpl22", "camera")
+    comparison = scores.compare(builder.build("", "", True), truth, "egopose")
+    told = np.isfinite(comparison.covariance).all((0, 2, 3))
+    assert {joint for joint, known in zip(goal.joints, told) if known} == set(shared) and len(shared) >= 12
+    for joint in shared:
+        np.testing.assert_array_equal(comparison.covariance[:, goal.index(joint)], covariance[:, own.index(joint)])
+    assert scores.score(comparison, draws=2)["in_90_percent_region"].value == pytest.approx(90.0, abs=1.0)
+
+    # Truth of a joint that only stands between others: nothing can be said of the uncertainty.
+    pelvis = np.full((frames, goal.size, 3), np.nan, np.float32)
+    pelvis[:, goal.index("pelvis")] = 0.0
+    rest = scores.compare(comparison.run, Truth("x", stamps, pelvis, "smpl22", "camera"), "egopose")
+    assert np.isfinite(rest.errors[:, goal.index("pelvis")]).all()
+    assert "in_90_percent_region" not in scores.score(rest, draws=2)
