@@ -79,7 +79,7 @@ def trained(source: Any, changes: dict[str, Any], config: RunConfig, data: tuple
 
 def measured(path: Path, network: str, clips: list[cache.CachedClip]) -> dict[str, float]:
     """Return the metrics of a checkpoint on clips, with their head pose."""
-    settings = {"network.name": network, "network.checkpoint": str(path), "window.max_gap_s": 1.0}
+    settings = {"network.name": network, "network.checkpoint": str(path), "window.max_gap_s": 1.0, "smoothing.enabled": False}
     estimator = pipeline.load(replace(Config(), settings), rig_of(clips[0]))
     metrics = score(merge([track(estimator, ClipFrames(clip, True), "variant", "sceneego") for clip in clips]), draws=2)
     return {name: metrics[name].value for name in METRICS if name in metrics}

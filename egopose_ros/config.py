@@ -186,6 +186,18 @@ class WindowConfig:
 
 
 @dataclass(frozen=True)
+class SmoothingConfig:
+    enabled: bool = option(True, "Smooth joints and rotations over the newest eight poses (One Euro filter).", live=True)
+    cutoff_hz: float = option(
+        1.0, "Cutoff frequency of a joint that keeps still: lower is calmer.", minimum=0.01, maximum=1000.0, live=True,
+        unit="Hz",
+    )
+    cutoff_slope: float = option(
+        10.0, "What each m/s of a joint adds to the cutoff [Hz]: higher lags less.", minimum=0.0, maximum=1000.0, live=True
+    )
+
+
+@dataclass(frozen=True)
 class HeadPoseConfig:
     source: str = option(
         "none",
@@ -249,6 +261,7 @@ class Config:
     network: NetworkConfig = NetworkConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     window: WindowConfig = WindowConfig()
+    smoothing: SmoothingConfig = SmoothingConfig()
     head_pose: HeadPoseConfig = HeadPoseConfig()
     imu: ImuConfig = ImuConfig()
     tf: TfConfig = TfConfig()

@@ -21,13 +21,14 @@ from egopose_ros.camera import calibration
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.remap import Remapper
 from egopose_ros.camera.rig import Rig, RigCamera
-from egopose_ros.config import Config, RuntimeConfig, WindowConfig
+from egopose_ros.config import Config, RuntimeConfig, SmoothingConfig, WindowConfig
 from egopose_ros.features.backbones import fold_batch_norms
 from egopose_ros.geometry import rigid
 from egopose_ros.networks.interface import NetworkInput
 from egopose_ros.networks.table import build, most_views
 from egopose_ros.structs import BodyPose, Frame
 from egopose_ros.window.gravity import filter_up
+from egopose_ros.window.smoothing import Reading, remember, smooth
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class StreamState:
     """encoded since the window was last empty, counted no further than its size"""
     awaited: tuple[tuple[int, np.ndarray | None], ...] = ()
     """stamp and head pose of the newest encoded frame and of those before it whose poses still wait for it"""
+    said: tuple[Reading, ...] = ()
+    """the network's newest poses, which the next are smoothed with"""
 
 
 class Pipeline:
@@ -60,6 +63,7 @@ class Pipeline:
         network_name: str,
         rig: Rig,
         window: WindowConfig,
+        smoothing: SmoothingConfig,
         *,
         checkpoint: str,
         device: torch.device,
@@ -80,7 +84,7 @@ class Pipeline:
         self.warnings = warnings
         """what the user should be told once"""
         self._network = network
-        self._settings = window
+        self.configure(window, smoothing)
         cameras = rig.cameras[: network.views]
         self._remappers = [Remapper(camera.model, camera.R_camera_canonical) for camera in cameras]
         self._T_head_reference = cameras[0].T_head_canonical
@@ -99,15 +103,16 @@ class Pipeline:
             self._network,
             self.network_name,
             rig,
-            self._settings,
+            self._window,
+            self._smoothing,
             checkpoint=self.checkpoint,
             device=torch.device(self.device),
             warnings=self.warnings,
         )
 
-    def configure(self, window: WindowConfig) -> None:
+    def configure(self, window: WindowConfig, smoothing: SmoothingConfig) -> None:
         """Take over settings that may change while running."""
-        self._settings = window
+        self._window, self._smoothing = window, smoothing
 
     def init_state(self) -> StreamState:
         """Return the state before the first frame."""
@@ -122,13 +127,13 @@ class Pipeline:
         self._check(frame)
         if state.last_stamp_ns is not None:
             seconds = (frame.stamp_ns - state.last_stamp_ns) * 1e-9
-            if not 0.0 < seconds <= self._settings.max_gap_s:
+            if not 0.0 < seconds <= self._window.max_gap_s:
                 state = self.init_state()
         up = state.last_up_head
         if frame.imu is not None:
             elapsed = 0.0 if state.last_stamp_ns is None else (frame.stamp_ns - state.last_stamp_ns) * 1e-9
             up = filter_up(up, frame.imu, elapsed)
-        kept = self._settings.max_pending
+        kept = self._window.max_pending
         return dataclasses.replace(
             state,
             pending=(*state.pending, frame)[-kept:],
@@ -170,21 +175,27 @@ class Pipeline:
         """Encode the pending frames; return what is said of the stream after each of the last `count`."""
         network_state, prediction = self._network.step(state.network, self._input(state))
         joints, rotations, covariance, confidence = (
-            None if value is None else value[0, -count:].cpu().numpy()
+            None if value is None else value[0].cpu().numpy()
             for value in (prediction.joints, prediction.rotations, prediction.covariance, prediction.confidence)
         )
         R = self._R_camera_reference.astype(np.float32)
-        poses, first = [], len(state.pending) - count
-        awaited, frames = (*state.awaited, *_stamps_and_poses(state.pending[:first])), state.frames + first
-        for index, item in enumerate(_stamps_and_poses(state.pending[first:])):
-            awaited, frames = (*awaited, item)[-self.lookahead - 1 :], min(frames + 1, self.window)
+        poses: list[BodyPose] = []
+        awaited, frames, said = state.awaited, state.frames, state.said
+        for index, frame in enumerate(state.pending):
+            awaited = (*awaited, (frame.stamp_ns, frame.T_world_head))[-self.lookahead - 1 :]
+            frames = min(frames + 1, self.window)
             stamp_ns, T_world_head = awaited[0]
+            reading = Reading(stamp_ns, joints[index] @ R.T, None if rotations is None else R @ rotations[index])
+            said = remember(said, reading)
+            if index < len(state.pending) - count:
+                continue
+            calm = smooth(said, self._smoothing) if self._smoothing.enabled else (reading.joints, reading.rotations)
             poses.append(
                 BodyPose(
                     stamp_ns=stamp_ns,
                     skeleton=self.skeleton,
-                    joints_camera=joints[index] @ R.T,
-                    rotations_camera=None if rotations is None else R @ rotations[index],
+                    joints_camera=calm[0],
+                    rotations_camera=calm[1],
                     covariance_camera=None if covariance is None else R @ covariance[index] @ R.T,
                     confidence=None if confidence is None else confidence[index],
                     T_world_camera=None if T_world_head is None else T_world_head @ self.rig.cameras[0].T_head_camera,
@@ -193,7 +204,7 @@ class Pipeline:
                 )
             )
         state = dataclasses.replace(
-            state, network=network_state, pending=(), up_head=(), frames=frames, awaited=awaited
+            state, network=network_state, pending=(), up_head=(), frames=frames, awaited=awaited, said=said
         )
         return state, poses
 
@@ -237,10 +248,6 @@ class Pipeline:
         )
 
 
-def _stamps_and_poses(frames: Sequence[Frame]) -> tuple[tuple[int, np.ndarray | None], ...]:
-    return tuple((frame.stamp_ns, frame.T_world_head) for frame in frames)
-
-
 def load(config: Config, rig: Rig | None = None) -> Pipeline:
     """Return the pipeline that a configuration describes; without a rig, that of `camera.calibration`.
 
@@ -260,6 +267,7 @@ def load(config: Config, rig: Rig | None = None) -> Pipeline:
         config.network.name,
         rig,
         config.window,
+        config.smoothing,
         checkpoint=path,
         device=device,
         warnings=warnings,

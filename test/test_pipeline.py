@@ -10,10 +10,11 @@ from egopose_ros import checkpoint, pipeline
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.models import KannalaBrandt
 from egopose_ros.camera.rig import Rig, RigCamera, mounted_rotation
-from egopose_ros.config import Config, replace
+from egopose_ros.config import Config, SmoothingConfig, replace
 from egopose_ros.geometry import rigid
 from egopose_ros.networks.table import build
 from egopose_ros.structs import Frame, ImuSample
+from egopose_ros.window.smoothing import MEMORY, Reading, smooth
 from scipy.spatial.transform import Rotation
 
 RATE_NS = 33_333_333
@@ -178,7 +179,7 @@ def test_a_network_that_looks_ahead_answers_for_earlier_frames(load, weights):
 
 def test_the_pipeline_changes_nothing_of_what_a_network_says(load_any):
     """Folded batch norms and steps against the network itself on a whole clip."""
-    loaded, clip = load_any(canonical_rig()), frames(6)
+    loaded, clip = load_any(canonical_rig(), **{"smoothing.enabled": False}), frames(6)
     network, _ = checkpoint.load(loaded.checkpoint)
     state = loaded.init_state()
     for frame in clip:
@@ -187,6 +188,27 @@ def test_the_pipeline_changes_nothing_of_what_a_network_says(load_any):
         said = network(loaded._input(state)).joints[0].numpy()
     _, poses = play(loaded, clip)
     np.testing.assert_allclose(np.stack([pose.joints_camera for pose in poses]), said, atol=1e-4)
+
+
+def test_poses_are_smoothed_with_what_was_said_before(load_any):
+    """Also with what was said of frames that came during an inference, and no more from the moment it is turned off."""
+    clip = frames(12)
+    plain = load_any(canonical_rig(), **{"smoothing.enabled": False})
+    loaded = load_any(canonical_rig())
+    said = [Reading(p.stamp_ns, p.joints_camera, p.rotations_camera) for p in play(plain, clip)[1]]
+    state, poses = play(loaded, clip)
+    assert all(np.abs(pose.joints_camera - word.joints).max() > 1e-6 for pose, word in zip(poses[1:], said[1:]))
+    for index, pose in enumerate(poses):
+        joints, rotations = smooth(said[max(0, index + 1 - MEMORY) : index + 1], Config().smoothing)
+        np.testing.assert_allclose(pose.joints_camera, joints, atol=1e-5)
+        assert (rotations is None) == (pose.rotations_camera is None)
+        if rotations is not None:
+            np.testing.assert_allclose(pose.rotations_camera, rotations, atol=1e-4)
+    loaded.configure(Config().window, SmoothingConfig(enabled=False))
+    later = dataclasses.replace(frames(1, seed=3)[0], stamp_ns=clip[-1].stamp_ns + RATE_NS)
+    np.testing.assert_allclose(
+        loaded.step(state, later)[1].joints_camera, play(plain, [*clip, later])[1][-1].joints_camera, atol=1e-5
+    )
 
 
 def test_a_turned_camera_gives_the_same_pose_in_its_own_frame(load):

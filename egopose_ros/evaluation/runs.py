@@ -8,6 +8,7 @@ import numpy as np
 
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import BodyPose
+from egopose_ros.window.smoothing import MEMORY
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def agreement(complete: Run, other: Run) -> Agreement:
 def _unlike_windows(complete: Run, mine: np.ndarray, other: Run, theirs: np.ndarray) -> np.ndarray:
     """Return for each common pose (C,) whether its windows are known to differ, from their lengths and head poses.
 
-    What differs stays in the window for as long as that is. A frame that was lost before a full window left no trace.
+    What differs stays in the window for as long as that is, and what was said then in the poses smoothed with it. A frame that was lost before a full window left no trace.
     """
     if complete.window_length is None or other.window_length is None or not len(mine):
         return np.zeros(len(mine), bool)
@@ -192,4 +193,4 @@ def _unlike_windows(complete: Run, mine: np.ndarray, other: Run, theirs: np.ndar
     newest = np.maximum.accumulate(np.where(found, np.arange(len(mine)), -1))
     age = mine - mine[newest]  # in frames of the complete run, whether or not the other has poses of them
     same_segment = complete.segment[mine] == complete.segment[mine[newest]]
-    return (newest >= 0) & same_segment & (age < complete.window_length.max())
+    return (newest >= 0) & same_segment & (age < complete.window_length.max() + MEMORY - 1)

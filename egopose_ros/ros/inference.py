@@ -6,7 +6,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from egopose_ros.config import Config, WindowConfig
+from egopose_ros.config import Config, SmoothingConfig, WindowConfig
 from egopose_ros.ros import images
 from egopose_ros.ros.cameras import Cameras, Capture, size_text
 from egopose_ros.ros.diagnostics import Statistics
@@ -42,7 +42,7 @@ class Inference:
         self._next: Any = None
         self._pipeline: Any = None
         self._state: Any = None
-        self._window: WindowConfig | None = None
+        self._settings: tuple[WindowConfig, SmoothingConfig] | None = None
         self._epoch: int | None = None
         self._awaited: list[Capture] = []  # those whose poses may still come: one, but for networks that look ahead
         self._published_ns: int | None = None
@@ -89,14 +89,14 @@ class Inference:
     def _prepare(self, epoch: int) -> None:
         """Begin a window where the pipeline, the epoch or an error calls for it."""
         if self._next is not self._pipeline:
-            self._pipeline, self._state, self._window = self._next, None, None
+            self._pipeline, self._state, self._settings = self._next, None, None
         if self._state is None or epoch != self._epoch:
             self._state, self._epoch = self._pipeline.init_state(), epoch
             self._awaited, self._published_ns = [], None
-        window = self._config().window
-        if window != self._window:
-            self._pipeline.configure(window)
-            self._window = window
+        settings = (self._config().window, self._config().smoothing)
+        if settings != self._settings:
+            self._pipeline.configure(*settings)
+            self._settings = settings
 
     def _frame(self, capture: Capture) -> Frame | None:
         """Decode the images and look up head pose and IMU; None where an image cannot be decoded."""
