@@ -15,13 +15,15 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 FLAGS = "--headless --no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader"
+POSED = re.compile("^(tracking|initializing|degraded)$")
+"""the states of a node that has said a pose"""
 SIZE = {"width": 1400, "height": 860}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
-    parser.add_argument("--at", type=float, default=6.0, help="seconds after the page has its first numbers")
+    parser.add_argument("--at", type=float, default=6.0, help="seconds after the page has its first pose")
     arguments, demo_arguments = parser.parse_known_args()
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     if browser_path is None:
@@ -36,7 +38,7 @@ def main() -> int:
         browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS.split())
         page = browser.new_page(viewport=SIZE)
         page.goto(address)
-        page.wait_for_selector("text=/tracking|initializing|degraded/", timeout=180_000)
+        page.locator("td", has_text=POSED).first.wait_for(timeout=180_000)
         page.add_style_tag(content=".mantine-Notifications-root { display: none }")  # about drawing in software
         page.wait_for_timeout(arguments.at * 1e3)
         arguments.picture.parent.mkdir(parents=True, exist_ok=True)
