@@ -11,7 +11,7 @@ from egopose_ros.evaluation import metrics, motion
 from egopose_ros.evaluation.protocols import PROTOCOLS
 from egopose_ros.evaluation.runs import Run, merge_runs
 from egopose_ros.evaluation.truth import Truth, TruthError
-from egopose_ros.evaluation.uncertainty import LEVELS, calibration
+from egopose_ros.evaluation.uncertainty import LEVELS, Calibration, calibration
 from egopose_ros.geometry import rigid
 from egopose_ros.skeleton import skeleton, skeleton_map
 from egopose_ros.structs import Visibility
@@ -31,7 +31,8 @@ REGIONS = {
 }
 """region -> joints without their side"""
 HIGHER_IS_BETTER = ("pck_150", "auc")
-UNDIRECTED = ("jitter_truth_m_s3", "sharpness_mm", "in_90_percent_region")
+_COVERED = "in_90_percent_region"
+UNDIRECTED = ("jitter_truth_m_s3", "sharpness_mm", _COVERED, f"visible_{_COVERED}", f"unseen_{_COVERED}")
 
 
 @dataclass(frozen=True)
@@ -293,9 +294,19 @@ def _feet(name: str, predicted: np.ndarray, truth: np.ndarray, rate: float) -> d
 def _uncertainty(c: Comparison) -> dict[str, Metric]:
     if c.covariance is None:
         return {}
-    measured = calibration(c.predicted - c.truth, c.covariance, c.run.degrees_of_freedom)
-    return {
+    error, told = c.predicted - c.truth, np.isfinite(c.covariance).all((-1, -2))
+    measured = calibration(error, c.covariance, c.run.degrees_of_freedom)
+    result = {
         "calibration_error": Metric(100.0 * measured.error),
-        "in_90_percent_region": Metric(100.0 * measured.observed[LEVELS.index(0.9)]),
+        _COVERED: _covered(measured),
         "sharpness_mm": Metric(1000.0 * measured.sharpness),
     }
+    for name, group in _groups(c).items():
+        if f"{name}_{_COVERED}" in UNDIRECTED and (group & told).any():
+            part = calibration(error[group], c.covariance[group], c.run.degrees_of_freedom)
+            result[f"{name}_{_COVERED}"] = _covered(part)
+    return result
+
+
+def _covered(measured: Calibration) -> Metric:
+    return Metric(100.0 * measured.observed[LEVELS.index(0.9)])

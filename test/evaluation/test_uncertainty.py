@@ -1,5 +1,7 @@
 """Calibration of uncertainty on errors drawn from the very distribution, and from wrong ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,7 +11,7 @@ from egopose_ros.evaluation.runs import RunBuilder
 from egopose_ros.evaluation.truth import Truth
 from egopose_ros.evaluation.uncertainty import calibration
 from egopose_ros.skeleton import skeleton
-from egopose_ros.structs import BodyPose
+from egopose_ros.structs import BodyPose, Visibility
 
 RANDOM = np.random.default_rng(0)
 COUNT = 20000
@@ -72,13 +74,21 @@ def test_covariances_go_with_their_joints_to_the_skeleton_of_a_protocol():
     builder = RunBuilder()
     for stamp, joints, each in zip(stamps.tolist(), error, covariance):
         builder.add(BodyPose(stamp, "mpi15", joints, None, each, None, None, 1, True), 0)
-    truth = Truth("x", stamps, np.zeros((frames, goal.size, 3), np.float32), "smpl22", "camera")
+    seen = RANDOM.choice([Visibility.VISIBLE, Visibility.OCCLUDED, Visibility.OUT_OF_VIEW], (frames, goal.size)).astype(np.uint8)
+    truth = Truth("x", stamps, np.zeros((frames, goal.size, 3), np.float32), "smpl22", "camera", seen)
     comparison = scores.compare(builder.build("", "", True), truth, "egopose")
     told = np.isfinite(comparison.covariance).all((0, 2, 3))
     assert {joint for joint, known in zip(goal.joints, told) if known} == set(shared) and len(shared) >= 12
     for joint in shared:
         np.testing.assert_array_equal(comparison.covariance[:, goal.index(joint)], covariance[:, own.index(joint)])
-    assert scores.score(comparison, draws=2)["in_90_percent_region"].value == pytest.approx(90.0, abs=1.0)
+    found = scores.score(comparison, draws=2)
+    for group in ("", "visible_", "unseen_"):
+        assert found[f"{group}in_90_percent_region"].value == pytest.approx(90.0, abs=1.5)
+    # Where those that are seen alone are off by much, it shows in their number.
+    shown = seen == Visibility.VISIBLE
+    off = replace(comparison, predicted=np.where(shown[..., None], 10.0 * comparison.predicted, comparison.predicted))
+    found = scores.score(off, draws=2)
+    assert found["visible_in_90_percent_region"].value < 60.0 < 88.0 < found["unseen_in_90_percent_region"].value
 
     # Truth of a joint that only stands between others: nothing can be said of the uncertainty.
     pelvis = np.full((frames, goal.size, 3), np.nan, np.float32)
