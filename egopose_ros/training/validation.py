@@ -53,9 +53,10 @@ def predictions(network: nn.Module, batches: list[Batch]) -> list[Prediction]:
 
 
 def _answers(said: Prediction, lookahead: int) -> Prediction:
-    """Return what was said about each frame of what was said after it."""
+    """Return what was said about each frame of what was said after it; at least the last word on the first."""
     values = {name: value for name, value in vars(said).items() if value is not None}
-    return dataclasses.replace(said, **{name: value[:, lookahead:] for name, value in values.items()})
+    first = min(lookahead, said.joints.shape[1] - 1)
+    return dataclasses.replace(said, **{name: value[:, first:] for name, value in values.items()})
 
 
 def numbers(batches: list[Batch], predicted: list[Prediction], body: Skeleton) -> dict[str, float]:

@@ -185,6 +185,14 @@ def test_a_network_that_looks_ahead_is_measured_on_the_frames_it_answers_for(tmp
     error = (window - batches[0].joints).norm(dim=-1)[:, :-2].mean() * 1000.0
     assert trainer.validate()["mpjpe_mm"] == pytest.approx(float(error), rel=1e-4)
 
+    # Frames on their own are shorter than the lookahead: the first is answered for.
+    trainer.stage = AgRecipe.stages.index("singles")
+    batches = trainer._validation_batches()
+    with torch.no_grad():
+        alone = [trainer.average.window_of(trainer.average.look(batch.input.images)).joints for batch in batches]
+    error = torch.cat([(a - b.joints).norm(dim=-1) for a, b in zip(alone, batches)]).mean() * 1000.0
+    assert trainer.validate()["mpjpe_mm"] == pytest.approx(float(error), rel=1e-4)
+
 
 def test_ablations_are_trained_without_the_parts_they_lack(tmp_path, clips):
     ablations = (
