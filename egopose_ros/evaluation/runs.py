@@ -182,7 +182,8 @@ def agreement(complete: Run, other: Run) -> Agreement:
 def _unlike_windows(complete: Run, mine: np.ndarray, other: Run, theirs: np.ndarray) -> np.ndarray:
     """Return for each common pose (C,) whether its windows are known to differ, from their lengths and head poses.
 
-    What differs stays in the window for as long as that is, and what was said then in the poses smoothed with it. A frame that was lost before a full window left no trace.
+    What differs stays in the window for as long as that is, and what was said then in the poses smoothed with it. A frame
+    that was lost before a full window left no trace.
     """
     if complete.window_length is None or other.window_length is None or not len(mine):
         return np.zeros(len(mine), bool)
