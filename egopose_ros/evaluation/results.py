@@ -69,10 +69,13 @@ def benchmark_json(run: dict[str, Any]) -> dict[str, Any]:
     numbers |= {"jitter": values.get("jitter_m_s3"), "jitter_truth": values.get("jitter_truth_m_s3")}
     numbers["per_joint_mm"] = run["per_joint_mm"]
     numbers["regions_mm"] = {name: values[f"{key}_mm"] for name, key in regions.items() if f"{key}_mm" in values}
-    covered = {"all": "", "visible": "visible_", "occluded": "unseen_"}
-    covered = {name: f"{prefix}in_90_percent_region" for name, prefix in covered.items()}
-    if covered["all"] in values:
-        numbers["in_90_percent_region"] = {n: values[key] / 100.0 for n, key in covered.items() if key in values}
+    shares = {
+        name: values[key] / 100.0
+        for name, prefix in (("all", ""), ("visible", "visible_"), ("occluded", "unseen_"))
+        if (key := f"{prefix}in_90_percent_region") in values
+    }
+    if shares:
+        numbers["in_90_percent_region"] = shares
     return numbers
 
 

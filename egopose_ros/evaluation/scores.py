@@ -301,8 +301,10 @@ def _uncertainty(c: Comparison) -> dict[str, Metric]:
         _COVERED: _covered(measured),
         "sharpness_mm": Metric(1000.0 * measured.sharpness),
     }
-    for name, group in _groups(c).items():
-        if f"{name}_{_COVERED}" in UNDIRECTED and (group & told).any():
+    groups = _groups(c)
+    for name in ("visible", "unseen"):
+        group = groups.get(name)
+        if group is not None and (group & told).any():
             part = calibration(error[group], c.covariance[group], c.run.degrees_of_freedom)
             result[f"{name}_{_COVERED}"] = _covered(part)
     return result

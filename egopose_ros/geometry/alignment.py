@@ -30,6 +30,14 @@ class Similarity(NamedTuple):
         return transform(self.R_target_source, self.translation)
 
 
+def nearest_rotation(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rotations R nearest to matrices M (..., 3, 3), never a mirror, and tr(R^T M) (...)."""
+    U, singular, Vt = np.linalg.svd(matrices)
+    signs = np.ones_like(singular)
+    signs[..., 2] = np.where(np.linalg.det(U) * np.linalg.det(Vt) < 0, -1.0, 1.0)
+    return (U * signs[..., None, :]) @ Vt, np.sum(singular * signs, -1)
+
+
 def procrustes(
     source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None, *, scale: bool = True
 ) -> Similarity:
@@ -49,14 +57,10 @@ def procrustes(
     mean_source, mean_target = np.sum(share * source, -2), np.sum(share * target, -2)
     centred_source, centred_target = source - mean_source[..., None, :], target - mean_target[..., None, :]
     covariance = np.swapaxes(share * centred_target, -1, -2) @ centred_source
-    U, singular, Vt = np.linalg.svd(covariance)
-    signs = np.ones_like(singular)
-    signs[..., 2] = np.where(np.linalg.det(U) * np.linalg.det(Vt) < 0, -1.0, 1.0)
-    R = (U * signs[..., None, :]) @ Vt
-
+    R, overlap = nearest_rotation(covariance)
     factor = np.ones(R.shape[:-2])
     if scale:
         variance = np.sum(share * centred_source**2, (-2, -1))
-        factor = np.where(variance > 0, np.sum(singular * signs, -1) / np.where(variance > 0, variance, 1.0), 1.0)
+        factor = np.where(variance > 0, overlap / np.where(variance > 0, variance, 1.0), 1.0)
     translation = mean_target - factor[..., None] * (R @ mean_source[..., None])[..., 0]
     return Similarity(factor, R, translation)

@@ -93,7 +93,8 @@ class Inference:
         if self._state is None or epoch != self._epoch:
             self._state, self._epoch = self._pipeline.init_state(), epoch
             self._awaited, self._published_ns = [], None
-        settings = (self._config().window, self._config().smoothing)
+        config = self._config()
+        settings = (config.window, config.smoothing)
         if settings != self._settings:
             self._pipeline.configure(*settings)
             self._settings = settings

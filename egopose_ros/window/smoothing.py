@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from egopose_ros.config import SmoothingConfig
+from egopose_ros.geometry.alignment import nearest_rotation
 
 MEMORY = 8
 """poses"""
@@ -54,7 +55,7 @@ def smooth(readings: Sequence[Reading], config: SmoothingConfig) -> tuple[np.nda
     turned = np.stack([reading.rotations.reshape(-1, 9) for reading in readings])
     # A turn by a small angle changes the matrix by sqrt(2) times that, by its Frobenius norm.
     turned = _one_euro(seconds, turned * (_LEVER_M / math.sqrt(2.0)), config)
-    return joints.astype(np.float32), _nearest_rotations(turned.reshape(-1, 3, 3)).astype(np.float32)
+    return joints.astype(np.float32), nearest_rotation(turned.reshape(-1, 3, 3))[0].astype(np.float32)
 
 
 def _one_euro(seconds: np.ndarray, values: np.ndarray, config: SmoothingConfig) -> np.ndarray:
@@ -75,10 +76,3 @@ def _one_euro(seconds: np.ndarray, values: np.ndarray, config: SmoothingConfig) 
 def _share(cutoff_hz: float | np.ndarray, seconds: np.ndarray) -> np.ndarray:
     ratio = 2.0 * math.pi * cutoff_hz * seconds
     return ratio / (1.0 + ratio)
-
-
-def _nearest_rotations(matrices: np.ndarray) -> np.ndarray:
-    """Return the rotations nearest to matrices (..., 3, 3), by singular values."""
-    left, _, right = np.linalg.svd(matrices)
-    left[..., -1] *= np.sign(np.linalg.det(left @ right))[..., None]
-    return left @ right
