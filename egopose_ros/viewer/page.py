@@ -1,6 +1,6 @@
 """The browser page: the camera's image with the projected joints, the body in 3D, numbers and graphs.
 
-Callers hand over poses at any rate and are never held up: threads of the page draw the newest one.
+Callers hand over poses at any rate and are never held up: threads of the page draw the newest ones.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import socket
 import threading
 import time
+from collections import deque
 from typing import Any, Callable, Protocol, Sequence
 
 import numpy as np
@@ -23,6 +24,8 @@ from egopose_ros.viewer.scene import Layers, Scene
 
 SCENE_HZ, IMAGE_HZ, NUMBERS_HZ = 30.0, 12.0, 2.0
 """Upper limits: an image costs some milliseconds to decode, draw and encode, numbers need not flicker."""
+_CLOSE_S = 0.6 / SCENE_HZ
+"""Of poses closer than this, as a stream above the limit brings them, only the later one is drawn."""
 JPEG_QUALITY = 80
 PANEL_PX = 430
 HEAD_HEIGHT_M = 1.6
@@ -62,6 +65,9 @@ class Page:
         self.url = f"http://{'localhost' if host in ('0.0.0.0', '127.0.0.1', '::') else host}:{self._server.get_port()}"
         self._views: tuple[View, ...] = ()
         self._newest: Shot | None = None
+        self._waiting: deque[Shot] = deque(maxlen=2)  # a scene that is late by one pose is drawn all the same
+        self._came_s = 0.0
+        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
         self._number = 0  # of what is to be drawn: grows with every pose, and with every change of what is shown of it
@@ -78,9 +84,14 @@ class Page:
         self._views = tuple(views)
 
     def show(self, shot: Shot) -> None:
-        """Draw this as soon as there is time, unless something newer comes first."""
-        self._newest = shot
-        self._number += 1
+        """Draw this as soon as there is time, unless two newer ones come first, or one at once."""
+        now = time.monotonic()
+        with self._lock:
+            if self._waiting and now - self._came_s < _CLOSE_S:
+                self._waiting.pop()
+            self._waiting.append(shot)
+            self._newest, self._came_s = shot, now
+            self._number += 1
         self._wake.set()
 
     def close(self) -> None:
@@ -125,7 +136,8 @@ class Page:
 
     def _draw_again(self, _: object) -> None:
         """Draw what is there once more: another pose may be long in coming."""
-        self._number += 1
+        with self._lock:
+            self._number += 1
         self._wake.set()
 
     def _run(self) -> None:
@@ -133,12 +145,16 @@ class Page:
         scene_due = numbers_due = 0.0
         drawn = 0
         while not self._closed:
-            self._wake.wait(1.0 / NUMBERS_HZ)
+            if not self._waiting:
+                self._wake.wait(1.0 / NUMBERS_HZ)
             self._wake.clear()
             # Poses come unevenly: the slack keeps a stream at just this rate from losing every second pose.
             self._sleep_until(scene_due - 0.5 / SCENE_HZ)
-            number, shot, now = self._number, self._newest, time.monotonic()
-            if number != drawn and shot is not None:
+            with self._lock:
+                number, now = self._number, time.monotonic()
+                again = self._newest if number != drawn else None
+                shot = self._waiting.popleft() if self._waiting else again
+            if shot is not None:
                 scene_due = max(scene_due, now - 1.0 / SCENE_HZ) + 1.0 / SCENE_HZ
                 drawn = number
                 self._draw_scene(shot, now)

@@ -139,6 +139,33 @@ def test_the_page_follows_the_pose_and_a_lost_connection_comes_back_by_itself(ta
         assert page.clients == 1
 
 
+def test_scenes_that_are_late_are_drawn_and_of_a_burst_only_the_last(page):
+    """The table of numbers is made by the thread that draws scenes: it is held up there."""
+    held, release, status = threading.Event(), threading.Event(), page.monitor.status
+
+    def slow_status(now_s):
+        held.set()
+        assert release.wait(60.0)
+        return status(now_s)
+
+    page.monitor.status = slow_status
+    assert held.wait(60.0)
+    show(page)
+    time.sleep(0.05)
+    show(page)
+    release.set()
+    until(lambda: page.scenes_drawn == 2)
+    held.clear()
+    release.clear()
+    assert held.wait(60.0)
+    for _ in range(20):
+        show(page)
+    release.set()
+    until(lambda: page.scenes_drawn > 2)
+    time.sleep(0.3)
+    assert page.scenes_drawn < 10
+
+
 class Relay:
     """TCP between browser and page, to be cut at will."""
 
