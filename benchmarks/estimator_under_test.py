@@ -81,9 +81,7 @@ def main() -> int:
 
     def load(config: Config) -> pipeline.Pipeline:
         rig = pipeline.load_rig(config.camera.calibration)
-        return pipeline.Pipeline(
-            network, "constant", rig, config.window, config.smoothing, checkpoint="", device=torch.device("cpu")
-        )
+        return pipeline.Pipeline(network, "constant", rig, config, checkpoint="", device=torch.device("cpu"))
 
     estimator.Estimator = functools.partial(estimator.Estimator, load)
     status = estimator.main([sys.argv[0], *ros_arguments])

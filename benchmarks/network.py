@@ -47,8 +47,7 @@ class Stream:
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         device, warnings = place(network, settings.runtime)
         self.pipeline = Pipeline(
-            network, kind, Rig(tuple(cameras)), settings.window, settings.smoothing, checkpoint="", device=device,
-            warnings=warnings,
+            network, kind, Rig(tuple(cameras)), settings, checkpoint="", device=device, warnings=warnings
         )  # fmt: skip
         rng = np.random.default_rng(0)
         self.images = [

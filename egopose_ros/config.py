@@ -198,6 +198,17 @@ class SmoothingConfig:
 
 
 @dataclass(frozen=True)
+class WearerConfig:
+    height_m: float = option(
+        0.0, "Height of the wearer without shoes, to which poses are scaled. 0: not known.", live=True, unit="m"
+    )
+
+    def __post_init__(self) -> None:
+        if self.height_m and not 1.0 <= self.height_m <= 2.5:
+            raise ConfigError(f"wearer.height_m: expected 1 <= value <= 2.5 m, or 0 if unknown, got {self.height_m}")
+
+
+@dataclass(frozen=True)
 class HeadPoseConfig:
     source: str = option(
         "none",
@@ -262,6 +273,7 @@ class Config:
     runtime: RuntimeConfig = RuntimeConfig()
     window: WindowConfig = WindowConfig()
     smoothing: SmoothingConfig = SmoothingConfig()
+    wearer: WearerConfig = WearerConfig()
     head_pose: HeadPoseConfig = HeadPoseConfig()
     imu: ImuConfig = ImuConfig()
     tf: TfConfig = TfConfig()

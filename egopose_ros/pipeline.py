@@ -21,11 +21,13 @@ from egopose_ros.camera import calibration
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.remap import Remapper
 from egopose_ros.camera.rig import Rig, RigCamera
-from egopose_ros.config import Config, RuntimeConfig, SmoothingConfig, WindowConfig
+from egopose_ros.config import Config, RuntimeConfig
 from egopose_ros.features.backbones import fold_batch_norms
 from egopose_ros.geometry import rigid
+from egopose_ros.geometry.stature import Stature
 from egopose_ros.networks.interface import NetworkInput
 from egopose_ros.networks.table import build, most_views
+from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import BodyPose, Frame
 from egopose_ros.window.gravity import filter_up
 from egopose_ros.window.smoothing import Reading, remember, smooth
@@ -62,8 +64,7 @@ class Pipeline:
         network: nn.Module,
         network_name: str,
         rig: Rig,
-        window: WindowConfig,
-        smoothing: SmoothingConfig,
+        config: Config,
         *,
         checkpoint: str,
         device: torch.device,
@@ -84,7 +85,7 @@ class Pipeline:
         self.warnings = warnings
         """what the user should be told once"""
         self._network = network
-        self.configure(window, smoothing)
+        self.configure(config)
         cameras = rig.cameras[: network.views]
         self._remappers = [Remapper(camera.model, camera.R_camera_canonical) for camera in cameras]
         self._T_head_reference = cameras[0].T_head_canonical
@@ -103,16 +104,17 @@ class Pipeline:
             self._network,
             self.network_name,
             rig,
-            self._window,
-            self._smoothing,
+            self._config,
             checkpoint=self.checkpoint,
             device=torch.device(self.device),
             warnings=self.warnings,
         )
 
-    def configure(self, window: WindowConfig, smoothing: SmoothingConfig) -> None:
+    def configure(self, config: Config) -> None:
         """Take over settings that may change while running."""
-        self._window, self._smoothing = window, smoothing
+        self._config = config
+        height_m = config.wearer.height_m
+        self._stature = Stature(skeleton(self.skeleton), height_m) if height_m else None
 
     def init_state(self) -> StreamState:
         """Return the state before the first frame."""
@@ -127,13 +129,13 @@ class Pipeline:
         self._check(frame)
         if state.last_stamp_ns is not None:
             seconds = (frame.stamp_ns - state.last_stamp_ns) * 1e-9
-            if not 0.0 < seconds <= self._window.max_gap_s:
+            if not 0.0 < seconds <= self._config.window.max_gap_s:
                 state = self.init_state()
         up = state.last_up_head
         if frame.imu is not None:
             elapsed = 0.0 if state.last_stamp_ns is None else (frame.stamp_ns - state.last_stamp_ns) * 1e-9
             up = filter_up(up, frame.imu, elapsed)
-        kept = self._window.max_pending
+        kept = self._config.window.max_pending
         return dataclasses.replace(
             state,
             pending=(*state.pending, frame)[-kept:],
@@ -189,14 +191,16 @@ class Pipeline:
             said = remember(said, reading)
             if index < len(state.pending) - count:
                 continue
-            calm = smooth(said, self._smoothing) if self._smoothing.enabled else (reading.joints, reading.rotations)
+            smoothing = self._config.smoothing
+            calm = smooth(said, smoothing) if smoothing.enabled else (reading.joints, reading.rotations)
+            scale = np.float32(1.0 if self._stature is None else self._stature.scale(calm[0]))
             poses.append(
                 BodyPose(
                     stamp_ns=stamp_ns,
                     skeleton=self.skeleton,
-                    joints_camera=calm[0],
+                    joints_camera=calm[0] * scale,
                     rotations_camera=calm[1],
-                    covariance_camera=None if covariance is None else R @ covariance[index] @ R.T,
+                    covariance_camera=None if covariance is None else R @ covariance[index] @ R.T * scale**2,
                     confidence=None if confidence is None else confidence[index],
                     T_world_camera=None if T_world_head is None else T_world_head @ self.rig.cameras[0].T_head_camera,
                     window_length=frames,
@@ -266,8 +270,7 @@ def load(config: Config, rig: Rig | None = None) -> Pipeline:
         network,
         config.network.name,
         rig,
-        config.window,
-        config.smoothing,
+        config,
         checkpoint=path,
         device=device,
         warnings=warnings,

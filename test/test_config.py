@@ -39,6 +39,7 @@ def test_overrides_reach_their_leaf_and_no_other():
         ({"head_pose.source": "gps"}, "expected one of none, odometry"),
         ({"runtime.device": "cuda:x"}, "cuda:N, got 'cuda:x'"),
         ({"runtime.require_gpu": True, "runtime.device": "cpu"}, "require_gpu"),
+        ({"wearer.height_m": 175.0}, "<= 2.5 m, or 0 if unknown, got 175.0"),
         ({"windows.size": 3}, "no such setting"),
     ],
 )

@@ -10,9 +10,11 @@ from egopose_ros import checkpoint, pipeline
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.models import KannalaBrandt
 from egopose_ros.camera.rig import Rig, RigCamera, mounted_rotation
-from egopose_ros.config import Config, SmoothingConfig, replace
+from egopose_ros.config import Config, replace
 from egopose_ros.geometry import rigid
+from egopose_ros.geometry.stature import Stature
 from egopose_ros.networks.table import build
+from egopose_ros.skeleton import SKELETONS
 from egopose_ros.structs import Frame, ImuSample
 from egopose_ros.window.smoothing import MEMORY, Reading, smooth
 from scipy.spatial.transform import Rotation
@@ -204,11 +206,21 @@ def test_poses_are_smoothed_with_what_was_said_before(load_any):
         assert (rotations is None) == (pose.rotations_camera is None)
         if rotations is not None:
             np.testing.assert_allclose(pose.rotations_camera, rotations, atol=1e-4)
-    loaded.configure(Config().window, SmoothingConfig(enabled=False))
+    loaded.configure(replace(Config(), {"smoothing.enabled": False}))
     later = dataclasses.replace(frames(1, seed=3)[0], stamp_ns=clip[-1].stamp_ns + RATE_NS)
     np.testing.assert_allclose(
         loaded.step(state, later)[1].joints_camera, play(plain, [*clip, later])[1][-1].joints_camera, atol=1e-5
     )
+
+
+def test_a_known_height_scales_poses_about_the_camera_and_their_uncertainty_alike(load_any):
+    plain, known = load_any(canonical_rig()), load_any(canonical_rig(), **{"wearer.height_m": 1.6})
+    for pose, scaled in zip(play(plain, frames(5))[1], play(known, frames(5))[1]):
+        scale = Stature(SKELETONS[pose.skeleton], 1.6).scale(pose.joints_camera)
+        assert abs(scale - 1.0) > 0.01
+        np.testing.assert_allclose(scaled.joints_camera, scale * pose.joints_camera, rtol=1e-5)
+        np.testing.assert_allclose(scaled.covariance_camera, scale**2 * pose.covariance_camera, rtol=1e-4)
+        assert np.array_equal(scaled.confidence, pose.confidence)
 
 
 def test_a_turned_camera_gives_the_same_pose_in_its_own_frame(load):

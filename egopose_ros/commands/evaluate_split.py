@@ -41,6 +41,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--frames", type=int, default=60, help="frames of a clip (default 60)")
     parser.add_argument("--rate", default="30", metavar="HZ", help="frame rate (default 30)")
     parser.add_argument("--head-pose", action="store_true", help="give the network the head pose, too")
+    parser.add_argument("--wearer-height", action="store_true", help="give each wearer's height, as wearer.height_m")
     parser.add_argument("--cache", type=Path, help="folder of rendered clips (default: in the user's cache)")
     parser.add_argument("--render-workers", type=int, default=2, help="processes that render (default 2)")
 
@@ -57,20 +58,23 @@ def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
     estimators = [pipeline.load(subject.configured(config), rig_of(clips[0])) for subject in subjects]
     runs = []
     for subject, estimator in zip(subjects, estimators):
-        progress = tqdm(clips, subject.label, unit="clip", disable=None)
-        runs.append([
-            track(
-                estimator, ClipFrames(clip, arguments.head_pose), subject.label, arguments.protocol, arguments.together
-            )
-            for clip in progress
-        ])  # fmt: skip
+        parts = []
+        for number, clip in enumerate(tqdm(clips, subject.label, unit="clip", disable=None)):
+            if arguments.wearer_height:
+                height_m = _height_m(data.seed + number, arguments.split)
+                estimator.configure(replace(config, {"wearer.height_m": height_m}))
+            seen = ClipFrames(clip, arguments.head_pose)
+            parts.append(track(estimator, seen, subject.label, arguments.protocol, arguments.together))
+        runs.append(parts)
     name = f"{arguments.split} split, {len(clips)} clips of {arguments.frames} frames at {arguments.rate} Hz"
     frames = sum(clip.frames for clip in clips)
     truth = {
         "source": "the synthetic world", "skeleton": SMPL22.name, "frame": "camera", "stamps": frames, "offset_s": 0.0,
         "offset_estimated": False, "correlation": None,
     }  # fmt: skip
-    notes = [f"{'with' if arguments.head_pose else 'no'} head pose", *dict.fromkeys(w for e in estimators for w in e.warnings)]
+    told = [f"{'with' if arguments.head_pose else 'no'} head pose"]
+    told += ["the wearers' heights are given"] if arguments.wearer_height else []
+    notes = [*told, *dict.fromkeys(w for e in estimators for w in e.warnings)]
     topics = [f"camera {view}" for view in range(clips[0].views)]
     evaluation = concluded(
         arguments.protocol,
@@ -84,10 +88,17 @@ def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
         split=arguments.split,
         views=arguments.views,
         head_pose=arguments.head_pose,
+        wearer_height=arguments.wearer_height,
         rate_hz=float(arguments.rate),
         clips=len(clips),
     )
     return evaluation
+
+
+def _height_m(seed: int, split: str) -> float:
+    from egopose_ros.synth.world import wearer  # only this needs the body
+
+    return wearer(seed, split).stature
 
 
 def rig_of(clip: CachedClip) -> Rig:

@@ -6,7 +6,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from egopose_ros.config import Config, SmoothingConfig, WindowConfig
+from egopose_ros.config import Config
 from egopose_ros.ros import images
 from egopose_ros.ros.cameras import Cameras, Capture, size_text
 from egopose_ros.ros.diagnostics import Statistics
@@ -42,7 +42,7 @@ class Inference:
         self._next: Any = None
         self._pipeline: Any = None
         self._state: Any = None
-        self._settings: tuple[WindowConfig, SmoothingConfig] | None = None
+        self._settings: Config | None = None
         self._epoch: int | None = None
         self._awaited: list[Capture] = []  # those whose poses may still come: one, but for networks that look ahead
         self._published_ns: int | None = None
@@ -93,10 +93,9 @@ class Inference:
         if self._state is None or epoch != self._epoch:
             self._state, self._epoch = self._pipeline.init_state(), epoch
             self._awaited, self._published_ns = [], None
-        config = self._config()
-        settings = (config.window, config.smoothing)
+        settings = self._config()
         if settings != self._settings:
-            self._pipeline.configure(*settings)
+            self._pipeline.configure(settings)
             self._settings = settings
 
     def _frame(self, capture: Capture) -> Frame | None:

@@ -116,6 +116,11 @@ class Recording:
         return mapped
 
 
+def wearer(seed: int, split: str, device: str = "cpu") -> Body:
+    """Return who wears the rig in a recording."""
+    return draw_body(generator(split, seed, "body"), *split_of(split).people, device=device)
+
+
 @torch.no_grad()
 def record(
     seed: int,
@@ -146,7 +151,7 @@ def record(
     def draw(purpose: str) -> Draw:
         return Draw(generator(split, seed, purpose))
 
-    body = draw_body(generator(split, seed, "body"), *share.people, device=device)
+    body = wearer(seed, split, device)
     motion = library.draw_motion(draw("motion").integer(0, 2**31 - 1), split, frames, fps, folder)
     motion = turn(motion, draw("heading").uniform(0, 2 * math.pi))
     placed = place(motion, body.joints_tpose.cpu().numpy(), body.sole_height)
