@@ -72,8 +72,9 @@ def _card(
     for numbers in evaluations:
         regions = numbers["regions_mm"]
         share = numbers.get("in_90_percent_region", {}).get("all")
+        told = ", the wearers' heights given" if numbers.get("wearer_height") else ""
         lines.append(
-            f"| {numbers['split']} | {'yes' if numbers['head_pose'] else 'no'} | {numbers['rate_hz']:g} "
+            f"| {numbers['split']}{told} | {'yes' if numbers['head_pose'] else 'no'} | {numbers['rate_hz']:g} "
             f"| {numbers['frames']} | {numbers['mpjpe_mm']:.1f} | {numbers['pa_mpjpe_mm']:.1f} "
             f"| {numbers['mpjve_mm_s']:.0f} | {regions['lower']:.1f} | {regions['visible']:.1f} "
             f"| {regions['occluded']:.1f} | {'-' if share is None else f'{100 * share:.0f} %'} |"
