@@ -54,6 +54,11 @@ def test_train_evaluate_publish(tmp_path, cache, capsys, monkeypatch):
     assert page.count("data:image/jpeg;base64,") == 3 and page.count("<svg") >= 7
     for section in ("Error over time", "Joints", "Regions", "Seen and not seen", "Uncertainty", "Frames", "Time"):
         assert f"<h2>{section}</h2>" in page
+    assert cli.main([*evaluate, "--wearer-height"]) == 0
+    scaled = json.loads(report.read_text())
+    assert scaled["wearer_height"] and not numbers["wearer_height"]
+    assert abs(scaled["mpjpe_mm"] - numbers["mpjpe_mm"]) > 0.1, "its bones are not those of this wearer by chance"
+    assert abs(scaled["pa_mpjpe_mm"] - numbers["pa_mpjpe_mm"]) < 1e-3
     assert cli.main([*evaluate, "--truth", "a.csv"]) == 1
     assert "expected a BAG with --truth, got none" in capsys.readouterr().err
 
