@@ -24,8 +24,8 @@ from egopose_ros.viewer.scene import Layers, Scene
 
 SCENE_HZ, IMAGE_HZ, NUMBERS_HZ = 30.0, 12.0, 2.0
 """Upper limits: an image costs some milliseconds to decode, draw and encode, numbers need not flicker."""
-_CLOSE_S = 0.6 / SCENE_HZ
-"""Of poses closer than this, as a stream above the limit brings them, only the later one is drawn."""
+_CLOSE_NS = round(0.6e9 / SCENE_HZ)
+"""Of waiting poses with stamps closer than this, as a stream above the limit brings them, only the last is drawn."""
 JPEG_QUALITY = 80
 PANEL_PX = 430
 HEAD_HEIGHT_M = 1.6
@@ -65,8 +65,7 @@ class Page:
         self.url = f"http://{'localhost' if host in ('0.0.0.0', '127.0.0.1', '::') else host}:{self._server.get_port()}"
         self._views: tuple[View, ...] = ()
         self._newest: Shot | None = None
-        self._waiting: deque[Shot] = deque(maxlen=2)  # a scene that is late by one pose is drawn all the same
-        self._came_s = 0.0
+        self._waiting: deque[Shot] = deque(maxlen=3)  # a scene that is late by two poses is drawn all the same
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
@@ -84,13 +83,12 @@ class Page:
         self._views = tuple(views)
 
     def show(self, shot: Shot) -> None:
-        """Draw this as soon as there is time, unless two newer ones come first, or one at once."""
-        now = time.monotonic()
+        """Draw this as soon as there is time, unless three newer ones come first, or one of nearly the same stamp."""
         with self._lock:
-            if self._waiting and now - self._came_s < _CLOSE_S:
+            if self._waiting and abs(shot.pose.stamp_ns - self._waiting[-1].pose.stamp_ns) < _CLOSE_NS:
                 self._waiting.pop()
             self._waiting.append(shot)
-            self._newest, self._came_s = shot, now
+            self._newest = shot
             self._number += 1
         self._wake.set()
 

@@ -41,9 +41,9 @@ def says_whether_trained(tab):
     return ("untrained" in tab.inner_text("table")) == (shipped("egoposeformer_v2", 1) is None)
 
 
-def show(page, raised_m=0.0):
+def show(page, raised_m=0.0, stamp_s=0.0):
     """Hand over a pose with the hands raised so far: nothing else moves."""
-    pose = walking_pose(0, noise=0.0)
+    pose = dataclasses.replace(walking_pose(0, noise=0.0), stamp_ns=round(stamp_s * 1e9))
     joints = pose.joints_camera.copy()
     joints[[SMPL22.index("left_wrist"), SMPL22.index("right_wrist")], 2] -= raised_m
     pose, now = dataclasses.replace(pose, joints_camera=joints), time.monotonic()
@@ -150,18 +150,17 @@ def test_scenes_that_are_late_are_drawn_and_of_a_burst_only_the_last(page):
 
     page.monitor.status = slow_status
     assert held.wait(60.0)
-    show(page)
-    time.sleep(0.05)
-    show(page)
+    for index in range(3):
+        show(page, stamp_s=index / 30.0)
     release.set()
-    until(lambda: page.scenes_drawn == 2)
+    until(lambda: page.scenes_drawn == 3)
     held.clear()
     release.clear()
     assert held.wait(60.0)
-    for _ in range(20):
-        show(page)
+    for index in range(20):
+        show(page, stamp_s=1.0 + index / 200.0)
     release.set()
-    until(lambda: page.scenes_drawn > 2)
+    until(lambda: page.scenes_drawn > 3)
     time.sleep(0.3)
     assert page.scenes_drawn < 10
 
