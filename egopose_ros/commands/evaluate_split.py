@@ -56,13 +56,15 @@ def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
     clips = cache.load(root, arguments.split, data, arguments.clips)
     config = replace(Config(), {"window.max_gap_s": 2.0 / float(arguments.rate) + 0.5, **overrides})
     estimators = [pipeline.load(subject.configured(config), rig_of(clips[0])) for subject in subjects]
+    settings = [config] * len(clips)
+    if arguments.wearer_height:
+        heights_m = (_height_m(data.seed + number, arguments.split) for number in range(len(clips)))
+        settings = [replace(config, {"wearer.height_m": height_m}) for height_m in heights_m]
     runs = []
     for subject, estimator in zip(subjects, estimators):
         parts = []
-        for number, clip in enumerate(tqdm(clips, subject.label, unit="clip", disable=None)):
-            if arguments.wearer_height:
-                height_m = _height_m(data.seed + number, arguments.split)
-                estimator.configure(replace(config, {"wearer.height_m": height_m}))
+        for setting, clip in zip(settings, tqdm(clips, subject.label, unit="clip", disable=None)):
+            estimator.configure(setting)
             seen = ClipFrames(clip, arguments.head_pose)
             parts.append(track(estimator, seen, subject.label, arguments.protocol, arguments.together))
         runs.append(parts)

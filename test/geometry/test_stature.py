@@ -1,4 +1,4 @@
-"""The size of a pose from the wearer's height: right for every body and posture, and never a change of direction."""
+"""The size of a pose from the wearer's height: right for every body in any posture."""
 
 import numpy as np
 import pytest
