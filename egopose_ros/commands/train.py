@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         trainer.resume()
     weights = trainer.run()
+    del trainer
     leave(processes)
     if weights is not None:
         print(f"weights: {weights}")

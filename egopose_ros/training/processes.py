@@ -7,6 +7,7 @@ DistributedDataParallel averages the gradients, so N processes with batches of B
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -57,14 +58,19 @@ def join(device: str) -> Processes:
         if local >= torch.cuda.device_count():
             raise ValueError(f"process {local}: expected a CUDA device of its own, got {torch.cuda.device_count()}")
         torch.cuda.set_device(local)
+    # DistributedDataParallel imports it, and it keeps the group that it finds as a default of its functions: imported
+    # after that is made, it would keep the group's threads until the process ends, which then may abort.
+    import torch.distributed.nn.functional  # noqa: F401
+
     dist.init_process_group("nccl" if on_gpu else "gloo")
     return Processes(dist.get_rank(), count, local)
 
 
 def leave(processes: Processes) -> None:
-    """End the group."""
+    """End the group and its threads. What was trained in it must be let go before: it holds the group."""
     if processes.count > 1:
         dist.destroy_process_group()
+        gc.collect()
 
 
 class LossModule(nn.Module):
