@@ -304,6 +304,9 @@ class PlayerConfig:
         maximum=3600.0, unit="s",
     )
     subscribers: int = option(1, "Subscribers of an image topic to wait for.", minimum=1, maximum=100)
+    await_topics: tuple[str, ...] = option(
+        (), "More topics to wait for, each until it is subscribed to; one that is not in the bag is left out."
+    )
 
 
 @dataclass(frozen=True)

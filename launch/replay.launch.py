@@ -4,8 +4,8 @@ With evaluate:=true the poses are compared with the ground truth of the bag.
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
-from launch.conditions import IfCondition, UnlessCondition
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, Shutdown
+from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import Node
@@ -35,7 +35,6 @@ def generate_launch_description():
         PythonLaunchDescriptionSource(PathJoinSubstitution([ThisLaunchFileDir(), "egopose.launch.py"])),
         launch_arguments={"use_sim_time": "true"}.items(),
     )
-    loop = LaunchConfiguration("loop")
     evaluator = Node(
         package="egopose_ros",
         executable="evaluator",
@@ -44,18 +43,18 @@ def generate_launch_description():
         output="screen",
         condition=IfCondition(LaunchConfiguration("evaluate")),
     )
-    players = [player(UnlessCondition(loop)), player(IfCondition(loop), "--loop")]
-    return LaunchDescription([*arguments, graph, *players, evaluator])
+    return LaunchDescription([*arguments, graph, OpaqueFunction(function=player), evaluator])
 
 
-def player(condition, *flags):
-    return Node(
-        package="egopose_ros",
-        executable="player",
-        arguments=[
-            LaunchConfiguration("bag"), "--rate", LaunchConfiguration("rate"), "--wait-s", text(REPLAY_WAIT_S), *flags
-        ],
-        output="screen",
-        on_exit=Shutdown(),
-        condition=condition,
-    )
+def player(context):
+    """Return the player; it plays once the ground truth has a subscriber, too, where that is evaluated."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ("bag", "rate", "truth")}
+    flags = ["--rate", given["rate"], "--wait-s", text(REPLAY_WAIT_S)]
+    if IfCondition(LaunchConfiguration("loop")).evaluate(context):
+        flags.append("--loop")
+    if IfCondition(LaunchConfiguration("evaluate")).evaluate(context):
+        flags += ["--await-topics", given["truth"]]
+    arguments = [given["bag"], *flags]
+    return [
+        Node(package="egopose_ros", executable="player", arguments=arguments, output="screen", on_exit=Shutdown())
+    ]

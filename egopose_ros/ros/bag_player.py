@@ -56,6 +56,7 @@ class BagPlayer:
             track.topic: node.create_publisher(track.message_type, track.topic, track.qos) for track in tracks
         }
         self._awaited = [track for track in tracks if track.is_image] or tracks
+        self._required = [topic for topic in config.await_topics if topic in self._publishers]
         self._start_ns = bag.start_ns + round(config.start_s * 1e9)
         if self._start_ns > bag.end_ns:
             length_s = (bag.end_ns - bag.start_ns) / 1e9
@@ -122,8 +123,9 @@ class BagPlayer:
     def _await_subscribers(self, stop: threading.Event) -> list[str]:
         """Wait until every awaited topic is subscribed to; return those that are not when the time is over.
 
-        Once one is, the others get the settling time, anew with every subscriber of any topic: a bag may hold cameras
-        that nobody asks for, and on a busy machine the head pose finds its subscriber long after the images.
+        Once one is, and all that are required, the others get the settling time, anew with every subscriber of any
+        topic: a bag may hold cameras that nobody asks for, and on a busy machine the head pose finds its subscriber
+        long after the images.
         """
         if not self._config.wait_s:
             return []
@@ -132,14 +134,15 @@ class BagPlayer:
         while not stop.is_set():
             counts = {topic: publisher.get_subscription_count() for topic, publisher in self._publishers.items()}
             waiting = [track.topic for track in self._awaited if counts[track.topic] < self._config.subscribers]
+            missing = [topic for topic in self._required if not counts[topic]]
             if self._clock:
                 self._tick(self._start_ns)
-            matched = matched or len(waiting) < len(self._awaited)
+            matched = matched or (len(waiting) < len(self._awaited) and not missing)
             if matched and sum(counts.values()) > heard_by:
                 heard_by = sum(counts.values())
                 deadline = time.monotonic() + _SETTLE_S
             if time.monotonic() >= deadline:
-                return [] if matched else waiting
+                return [] if matched else missing or waiting
             stop.wait(_POLL_S)
         return []
 

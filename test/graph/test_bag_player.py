@@ -188,6 +188,19 @@ def test_recorded_qos_is_offered(live: Any, tmp_path: Path) -> None:
     assert static.durability == DurabilityPolicy.TRANSIENT_LOCAL
 
 
+def test_a_topic_that_is_awaited_loses_nothing_however_late_it_is_heard(live: Any, tmp_path: Path) -> None:
+    images = live.subscribe(Image, "/camera/image_raw")
+    path = record(BagWriter(tmp_path, "mcap"))
+    player = play(live, path, "--wait-s", "60", "--rate", "20", "--await-topics", "/tf_static", "/not_in_the_bag")
+    live.until(lambda: live.node.count_publishers("/camera/image_raw"))
+    with pytest.raises(AssertionError, match="did not come"):  # a second of the images' subscriber alone is enough
+        live.until(lambda: images, 4.0)
+    live.subscribe(TFMessage, "/tf_static", QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    live.until(lambda: len(images) == FRAMES)
+    status, said = live.interrupt(player)
+    assert status == 0, said
+
+
 def test_start_offset_keeps_what_was_latched(live: Any, tmp_path: Path) -> None:
     path = record(BagWriter(tmp_path, "mcap"))
     images = live.subscribe(Image, "/camera/image_raw")

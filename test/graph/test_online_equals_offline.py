@@ -35,12 +35,9 @@ def test_online_poses_equal_offline_ones(live: Any, tmp_path: Path) -> None:
     parameters = [part for name, value in settings.items() for part in ("-p", f"{name}:={value}")]
     live.start("egopose_ros.ros.estimator", "--ros-args", *parameters)
     evaluator = live.start("egopose_ros.ros.evaluator", "--ros-args", "-p", f"json:={tmp_path / 'live.json'}")
-    # The player waits for subscribers of the images alone.
     live.until(lambda: live.node.count_subscribers("/estimator/pose") == 2, 60)
-    # The evaluator subscribes to the truth once it sees a publisher of it, which may take longer than the player waits.
-    truth = live.node.create_publisher(msg.BodyPose, "/ground_truth/pose", 10)
-    live.until(lambda: truth.get_subscription_count() == 1, 60)
-    player = live.start("egopose_ros.ros.bag_player", str(bag), "--wait-s", "150")
+    wait = ("--wait-s", "150", "--await-topics", "/ground_truth/pose")
+    player = live.start("egopose_ros.ros.bag_player", str(bag), *wait)
     live.until(lambda: heard and to_ns(heard[-1].header.stamp) == stamp_at(FRAMES - 1), 170)
     assert live.finish(player)[0] == 0
     evaluator.send_signal(signal.SIGINT)
