@@ -80,6 +80,7 @@ class LossConfig:
     rotation: float = option(0.5, "Squared error of the rotation matrices' entries.", minimum=0.0)
     heatmap: float = option(0.3, "Cross-entropy of where joints are in the image.", minimum=0.0)
     attention: float = option(0.3, "Cross-entropy of where a decoder's heads look, fading out.", minimum=0.0)
+    mimic: float = option(10.0, "Squared distance from the image tokens of `mimic`.", minimum=0.0)
     teacher: float = option(1.0, "lambda_1, of a teacher's poses against true ones.", minimum=0.0)
     uncertainty: float = option(0.2, "lambda_2, of the distance from a teacher's uncertainty.", minimum=0.0)
 
@@ -116,7 +117,8 @@ class RunConfig:
     augment: AugmentConfig = AugmentConfig()
     seed: int = option(0, "Seed of weights, order and augmentation.", minimum=0)
     weights: str = option(
-        "", "Checkpoint of the same network and size, but for its cameras, that training starts from; none: as below."
+        "", "Checkpoint of the same network and size, but for its cameras, that training starts from; what is named below "
+        "takes the place of its part."
     )
     weight_decay: float = option(0.02, "AdamW's weight decay, of matrices only.", minimum=0.0)
     clip_norm: float = option(1.0, "Largest norm of the gradient.", minimum=0.0)
@@ -156,11 +158,23 @@ class TrainConfig(RunConfig):
         False, "Leave the backbone's layers up to stride 8 as they start, with their batch norms, for half the time."
     )
 
+    mimic: str = option(
+        "", "Checkpoint of a network with another backbone: the image encoder learns to give its tokens in the stages "
+        "that train it, and the decoders start as its own."
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.weights and self.backbone_weights:
+            raise ConfigError(f"weights, backbone_weights: expected one of them, got {self.weights} and "
+                              f"{self.backbone_weights}")  # fmt: skip
         for name, stage in vars(self).items():
-            if isinstance(stage, StageConfig) and stage.passes > 1 and stage.train_backbone and not self.freeze_early:
+            if not isinstance(stage, StageConfig) or stage.passes == 1 or not stage.train_backbone:
+                continue
+            if not self.freeze_early:
                 raise ConfigError(
                     f"{name}.passes: expected 1 where nothing is frozen (freeze_early or train_backbone: false), "
                     f"got {stage.passes}"
                 )
+            if self.mimic:
+                raise ConfigError(f"{name}.passes: expected 1 with mimic, which sees images, got {stage.passes}")

@@ -62,10 +62,10 @@ class Trainer:
         self.stills, self.labelled = stills or [], labelled or []
         self.recipe, _ = RECIPES[config.network]
         self.network = build(config.network, {"views": config.data.views, **model}).to(self.device)
-        self.recipe.start(self.network, config)
         self.head = self.recipe.heads(self.network).to(self.device)
         if config.weights:
             self._continue_from(Path(config.weights))
+        self.recipe.start(self.network, config)
         self.network.encoder.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         if config.compile:

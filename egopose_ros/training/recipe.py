@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egopose_ros.features.backbones import load_published
+from egopose_ros import checkpoint
+from egopose_ros.features.backbones import fold_batch_norms, load_published
 from egopose_ros.features.heatmaps import HeatmapDecoder
 from egopose_ros.networks.body import JOINTS
 from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate, spread_over_views
@@ -49,7 +52,7 @@ def batch_losses(
     total, terms = losses.total, dict(losses.terms)
     joints_px, visible = network.config.seen(batch.joints_px, batch.visible)
     side = network.config.crop_side
-    if heatmaps is not None and weights.heatmap:
+    if heatmaps is not None:
         target = heatmap_targets(joints_px, visible, side, heatmaps.shape[-1])
         terms["heatmap"] = heatmap_cross_entropy(heatmaps.float(), target, POSITIVE_WEIGHT)
         total = total + weights.heatmap * terms["heatmap"]
@@ -65,6 +68,38 @@ def attention_error(estimate: Estimate, joints_px: Tensor, visible: Tensor, size
     side = round(estimate.attention.shape[-1] ** 0.5)
     maps = estimate.attention[..., : len(joints), :].unflatten(-1, (side, side))
     return heatmap_error(maps, joints_px[..., joints, :], visible[..., joints], size)
+
+
+def token_error(grid: Tensor, wanted: Tensor) -> Tensor:
+    """Return the mean squared distance of two grids of tokens (N, C, h, w), each token normalised over its channels."""
+    ours, theirs = (F.layer_norm(x.float().movedim(1, -1), x.shape[1:2]) for x in (grid, wanted))
+    return F.mse_loss(ours, theirs)
+
+
+@lru_cache(maxsize=1)
+def _teacher(path: str, device: torch.device) -> EgoPoseFormerV2:
+    network, _ = checkpoint.load(path, expected="egoposeformer_v2")
+    fold_batch_norms(network.encoder)
+    network.encoder.to(memory_format=torch.channels_last)
+    return network.requires_grad_(False).to(device)
+
+
+def _start_as(network: EgoPoseFormerV2, path: str) -> None:
+    """Copy all but the image encoder; ValueError for a checkpoint of other tokens or decoders."""
+    teacher, _ = checkpoint.load(path, expected="egoposeformer_v2")
+    for name in ("width", "crop_left", "crop_top", "crop_side"):
+        ours, theirs = (getattr(each.config, name) for each in (network, teacher))
+        if ours != theirs:
+            raise ValueError(f"mimic {path}: expected one whose {name} is {ours}, got {theirs}")
+    weights = teacher.state_dict()
+    if teacher.views != network.views:
+        weights = spread_over_views(weights, network.views)
+    own = {name: value for name, value in network.state_dict().items() if name.startswith("encoder.")}
+    decoders = {name: value for name, value in weights.items() if not name.startswith("encoder.")}
+    try:
+        network.load_state_dict(own | decoders)
+    except RuntimeError as error:
+        raise ValueError(f"mimic {path}: expected one with the same decoders, got {error}") from None
 
 
 class EgoPoseFormerV2Recipe:
@@ -84,6 +119,8 @@ class EgoPoseFormerV2Recipe:
         """Load the weights that training starts from."""
         if config.backbone_weights:
             load_published(network.encoder.backbone, config.backbone_weights)
+        if config.mimic:
+            _start_as(network, config.mimic)
 
     def fitted(self, network: EgoPoseFormerV2, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a checkpoint's weights as this network takes them: those of one camera start those of several."""
@@ -122,16 +159,26 @@ class EgoPoseFormerV2Recipe:
         """Return the losses of a batch; images are encoded in bf16 on request, geometry stays in fp32."""
         settings = getattr(config, stage)
         mse_weight = cosine(settings.mse_start, settings.mse_end, progress)
-        images, heatmaps = batch.input.images, None
+        images, heatmaps, wanted = batch.input.images, None, None
         with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
             if settings.train_backbone:
                 early = kept or network.encoder.early(network.seen(images))
                 late = network.encoder.backbone.late_maps(early[-1])
-                tokens = network.tokens(network.encoder.grid(*late), images.shape[:3])
-                heatmaps = head((*early, *late)).unflatten(0, images.shape[:3])
+                grid = network.encoder.grid(*late)
+                tokens = network.tokens(grid, images.shape[:3])
+                if config.loss.heatmap:
+                    heatmaps = head((*early, *late)).unflatten(0, images.shape[:3])
+                if config.mimic:
+                    with torch.no_grad():
+                        teacher = _teacher(config.mimic, images.device)
+                        wanted = teacher.encoder(teacher.seen(images))
             else:  # heatmaps have nothing to teach a frozen backbone
                 tokens = kept[0] if kept else network.encode(images)
-        return batch_losses(network, batch, tokens, heatmaps, mse_weight, config.loss)
+        losses = batch_losses(network, batch, tokens, heatmaps, mse_weight, config.loss)
+        if wanted is None:
+            return losses
+        error = token_error(grid, wanted)
+        return Losses(losses.total + config.loss.mimic * error, losses.terms | {"mimic": error})
 
     def validate(
         self, network: EgoPoseFormerV2, average: EgoPoseFormerV2, head: HeatmapDecoder, batches: list[Batch],

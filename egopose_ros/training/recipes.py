@@ -31,7 +31,7 @@ class Recipe(Protocol):
         ...
 
     def start(self, network: nn.Module, config: RunConfig) -> None:
-        """Load the weights that training starts from."""
+        """Load the parts that training starts from, over the whole checkpoint where it starts from one, too."""
         ...
 
     def fitted(self, network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

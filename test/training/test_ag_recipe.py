@@ -241,7 +241,13 @@ def test_heatmaps_start_from_those_that_taught_the_other_network(tmp_path, clips
     head = recipes.RECIPES["egoposeformer_v2"][0].heads(source)
     checkpoint.save(tmp_path / "egoposeformer_v2.safetensors", source, {})
     save_file(head.state_dict(), tmp_path / HEADS)
-    network = Trainer(settings(heatmap_run=str(tmp_path)), MODEL, tmp_path / "run", clips, clips[:2]).network
+    started = build("ag_egopose", MODEL)
+    (tmp_path / "before").mkdir()
+    checkpoint.save(tmp_path / "before" / "started.safetensors", started, {})
+    start = settings(heatmap_run=str(tmp_path), weights=str(tmp_path / "before" / "started.safetensors"))
+    network = Trainer(start, MODEL, tmp_path / "run", clips, clips[:2]).network
+    for name, value in started.decoder.state_dict().items():  # the rest is the checkpoint's
+        torch.testing.assert_close(network.decoder.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     images = torch.randint(0, 256, (1, 3, 256, 256), dtype=torch.uint8)
     with torch.no_grad():
         pyramid = source.eval().encoder.backbone.pyramid(source.encoder.normalise(images))

@@ -22,6 +22,7 @@ from egopose_ros.skeleton import SMPL22
 from egopose_ros.training import augment, cache, data, memory, publish, recipes
 from egopose_ros.training.config import HEADS, AugmentConfig, TrainConfig
 from egopose_ros.training.loop import Trainer
+from egopose_ros.training.recipe import token_error
 from stick_figures import draw_clip
 
 TOGETHER = Path(__file__).with_name("train_together.py")
@@ -123,6 +124,36 @@ def test_training_continues_from_weights_of_the_same_size_alone(tmp_path, clips)
         torch.testing.assert_close(trainer.head.state_dict()[name], value, atol=0, rtol=0)
     with pytest.raises(ValueError, match="source.safetensors: expected those of a network of these settings"):
         Trainer(start, {**MODEL, "width": 32}, tmp_path / "other", clips, clips[:2])
+
+
+def test_an_encoder_learns_the_tokens_of_another_network_and_takes_its_decoders(tmp_path, clips):
+    teacher = build("egoposeformer_v2", {**MODEL, "backbone": "resnet18"}).eval()
+    path = tmp_path / "teacher.safetensors"
+    checkpoint.save(path, teacher, {})
+    config = settings(**{
+        "mimic": str(path), "small.steps": 0, "frames.steps": 24, "frames.learning_rate": 3e-3, "sequences.steps": 0,
+        "loss.heatmap": 0.0,
+    })  # fmt: skip
+    trainer = Trainer(config, MODEL, tmp_path / "run", clips, clips[:2])
+    for name, value in teacher.state_dict().items():
+        if not name.startswith("encoder."):
+            torch.testing.assert_close(trainer.network.state_dict()[name], value, atol=1e-3, rtol=1e-3)  # fp16 in between
+    trainer.run()
+    errors = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    learnt = [entry["mimic"] for entry in errors if entry["kind"] == "train"]
+    images = data.collate([data.decode(clips[0], 0, 6, 64)]).input.images
+    with torch.no_grad():
+        wanted = teacher.encoder(teacher.seen(images))
+        before = token_error(build("egoposeformer_v2", MODEL).eval().encoder(teacher.seen(images)), wanted)
+        after = token_error(trainer.average.encoder(teacher.seen(images)), wanted)
+    assert learnt and before > 1.5 and after < 0.5 * before
+    two_views = Trainer(config, {**MODEL, "views": 2}, tmp_path / "two", [draw_clip(0, views=2)], [draw_clip(1, views=2)])
+    assert two_views.network.camera.shape == (2, 64)
+    for changed, complaint in (({"crop_side": 192}, "crop_side is 192, got 256"), ({"fk": False}, "the same decoders")):
+        with pytest.raises(ValueError, match=complaint):
+            Trainer(config, {**MODEL, **changed}, tmp_path / "other", clips, clips[:2])
+    with pytest.raises(ConfigError, match="frames.passes: expected 1 with mimic"):
+        replace(config, {"freeze_early": True, "frames.passes": 2})
 
 
 def test_gradients_that_stay_infinite_end_training_with_the_reason(tmp_path, clips):
