@@ -49,14 +49,12 @@ def save(path: str | Path, network: nn.Module, training: dict[str, Any]) -> None
 
 
 def load(path: str | Path, expected: str | None = None) -> tuple[nn.Module, Card]:
-    """Return the network in evaluation mode, in fp32 on the CPU, and its card.
+    """Return the network in evaluation mode, in fp32 on the CPU, and its card; `path` as `locate` takes it.
 
     ValueError names the file and what is wrong: missing, damaged, of another network than `expected`, of another
     canonical camera, or with weights that do not fit the configuration it carries.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"checkpoint {path}: no such file")
+    path = locate(path)
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
@@ -82,6 +80,23 @@ def load(path: str | Path, expected: str | None = None) -> tuple[nn.Module, Card
     except RuntimeError as error:
         raise ValueError(f"checkpoint {path}: weights do not fit its own configuration: {error}") from None
     return network.eval(), card
+
+
+def locate(path: str | Path, directory: Path | None = None) -> Path:
+    """Return the file of a checkpoint: the path itself or, where nothing lies there, the one of that name that ships.
+
+    ValueError for neither, and for one that ships and is not what the manifest means.
+    """
+    path, directory = Path(path), directory or share_directory() / "weights"
+    if path.is_file():
+        return path
+    entries = {Path(entry.file).stem: entry for entry in manifest(directory)}
+    if str(path) not in entries:
+        known = f" or the name of one that ships ({', '.join(entries)})" if entries else ""
+        raise ValueError(f"checkpoint {path}: expected a file{known}, got nothing there")
+    found = directory / entries[str(path)].file
+    verify(found, entries[str(path)])
+    return found
 
 
 def _read_card(path: Path, metadata: dict[str, str]) -> Card:

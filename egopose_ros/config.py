@@ -150,7 +150,7 @@ class CameraConfig:
 @dataclass(frozen=True)
 class NetworkConfig:
     name: str = option("egoposeformer_v2", "Network that estimates the pose.", choices=("egoposeformer_v2", "ag_egopose"))
-    checkpoint: str = option("", "Checkpoint file. Empty: the one that ships for this network and number of views.")
+    checkpoint: str = option("", "Checkpoint: a file, or the name of one that ships. Empty: the network's own.")
     allow_untrained: bool = option(False, "Run with random weights when no checkpoint is given: for testing only.")
 
 

@@ -361,6 +361,7 @@ def _load_network(config: Config, cameras: int) -> tuple[nn.Module, str, tuple[s
             network = build(name, {"views": min(cameras, most_views(name))}).eval()
         untrained = f"{name} runs with random weights: its poses mean nothing"
         return network, "", (untrained, *_unused(name, network, cameras))
+    path = checkpoint.locate(path)
     network, _ = checkpoint.load(path, expected=name)
     if network.views > cameras:
         raise ValueError(f"checkpoint {path}: expected a rig of {network.views} cameras, got {cameras}")

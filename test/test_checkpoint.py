@@ -1,6 +1,7 @@
 """A checkpoint comes back as it was, and whatever is wrong with one is said with its name."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def rewrite(path, change_tensors=lambda t: t, **card_changes):
 @pytest.mark.parametrize(
     "damage, reason",
     [
-        (lambda p: p.unlink(), "no such file"),
+        (lambda p: p.unlink(), "expected a file or the name of one that ships .* got nothing there"),
         (lambda p: p.write_bytes(p.read_bytes()[:-100]), "not a complete safetensors file"),
         (lambda p: p.write_bytes(b"\x80\x04K\x01."), "not a complete safetensors file"),
         (lambda p: p.write_bytes(b""), "not a complete safetensors file"),
@@ -72,6 +73,9 @@ def test_the_manifest_finds_and_verifies_what_ships(path):
     entry = checkpoint.enter(path, NAME, 2)
     (folder / "MANIFEST.json").write_text(json.dumps({"checkpoints": [vars(entry)]}))
     assert checkpoint.shipped(NAME, 2, folder) == path
+    assert checkpoint.locate("weights", folder) == checkpoint.locate(path, folder) == path
+    with pytest.raises(ValueError, match=r"checkpoint weight: .* the name of one that ships \(weights\), got nothing there"):
+        checkpoint.locate("weight", folder)
     assert checkpoint.shipped(NAME, 1, folder) is None and checkpoint.shipped("ag_egopose", 2, folder) is None
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ValueError, match=f"expected {entry.bytes} bytes with sha256 {entry.sha256}"):
@@ -86,7 +90,7 @@ def test_the_manifest_finds_and_verifies_what_ships(path):
 
 def test_the_manifest_of_this_repository_is_true():
     for entry in checkpoint.manifest():
-        path = checkpoint.shipped(entry.network, entry.views)
+        path = checkpoint.locate(Path(entry.file).stem)
         network, card = checkpoint.load(path, expected=entry.network)
         assert network.views == entry.views
         assert path.with_suffix(".md").is_file(), f"{path.name} has no model card"

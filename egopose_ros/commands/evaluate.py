@@ -41,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"default {Config().network.name}; again: compare",
     )  # fmt: skip
     parser.add_argument(
-        "--checkpoint", action="append", default=[], help="checkpoint file (default: that which ships); again: compare"
-    )
+        "--checkpoint", action="append", default=[],
+        help="checkpoint, a file or the name of one that ships (default: the network's own); again: compare",
+    )  # fmt: skip
     parser.add_argument("--precision", default="auto", help="as runtime.precision")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, default=FPS, help="rate of a folder's images (default 30)")
     parser.add_argument("--frames", type=int, default=0, metavar="N", help="end after so many (default: at the end)")
     parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
-    parser.add_argument("--checkpoint", default="", help="checkpoint file (default: that which ships)")
+    parser.add_argument("--checkpoint", default="", help="checkpoint, a file or the name of one that ships (default: its own)")
     parser.add_argument("--topics", nargs="+", default=(), help="image topics of the rig, where a bag has several")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from egopose_ros.config import Config, ConfigError, Leaf, replace
+from egopose_ros import checkpoint
+from egopose_ros.config import Config, Leaf, replace
 from egopose_ros.datasets.footage import FPS
 from egopose_ros.flags import assignment
 from egopose_ros.labelling import engines
@@ -42,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="DIR", help="folder of the labels; run again to go on"
     )
     parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
-    parser.add_argument("--checkpoint", default="", help="the teacher's checkpoint file (default: that which ships)")
+    parser.add_argument(
+        "--checkpoint", default="", help="the teacher's checkpoint, a file or the name of one that ships (default: its own)"
+    )
     parser.add_argument(
         "--calibration", default="", help="calibration file of all recordings (default: each one's own)"
     )
@@ -89,17 +92,16 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Leaf]:
     overrides: dict[str, Leaf] = dict(assignment(item) for item in arguments.set)
     overrides["network.name"] = arguments.network
     if arguments.checkpoint:
-        overrides["network.checkpoint"] = str(Path(arguments.checkpoint).resolve())
+        overrides["network.checkpoint"] = str(checkpoint.locate(arguments.checkpoint).resolve())
     if arguments.calibration:
         overrides["camera.calibration"] = str(Path(arguments.calibration).resolve())
     return overrides
 
 
 def _teacher(config: Config) -> dict[str, Any]:
-    """Return what tells one teacher's labels from another's; ConfigError for a checkpoint that is not there."""
-    path = Path(config.network.checkpoint) if config.network.checkpoint else share_directory() / "weights/MANIFEST.json"
-    if not path.is_file():
-        raise ConfigError(f"--checkpoint: expected a file, got nothing at {path}")
+    """Return what tells one teacher's labels from another's; ValueError for a checkpoint that is not there."""
+    named = config.network.checkpoint
+    path = checkpoint.locate(named) if named else share_directory() / "weights/MANIFEST.json"
     return {"network": config.network.name, "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("bags (default: the poses recorded in it, else those of the network that ships)")
     group.add_argument("--network", help="compute the poses with this network")
     group.add_argument(
-        "--checkpoint", action="append", default=[], metavar="FILE", help="compute with these weights; again: to choose from"
+        "--checkpoint", action="append", default=[], metavar="FILE", help="compute with these weights, a file or the name of some that ship; again: to choose from"
     )
     group.add_argument(
         "--predictions", action="append", default=[], type=Path, metavar="BAG", help="poses of another bag; repeatable"

@@ -17,15 +17,16 @@ from egopose_ros.resources import share_directory
 
 
 def publish(source: Path, name: str, command: str, hardware: str, evaluations: list[dict[str, Any]]) -> Path:
-    """Copy, enter and describe a checkpoint; one of the same name is replaced. ValueError for a damaged one."""
+    """Copy, enter and describe a checkpoint; one of the same name is replaced where it stands, for the first that fits a
+    network is its default. ValueError for a damaged one.
+    """
     network, card = checkpoint.load(source)
     folder = share_directory() / "weights"
     target = folder / f"{name}.safetensors"
     shutil.copyfile(source, target)
     entry = checkpoint.enter(target, card.network, network.views)
-    others = [old for old in checkpoint.manifest(folder) if old.file != entry.file]
-    entries = [vars(item) for item in (*others, entry)]
-    (folder / "MANIFEST.json").write_text(json.dumps({"checkpoints": entries}, indent=2) + "\n")
+    entries = {old.file: vars(old) for old in checkpoint.manifest(folder)} | {entry.file: vars(entry)}
+    (folder / "MANIFEST.json").write_text(json.dumps({"checkpoints": [*entries.values()]}, indent=2) + "\n")
     parameters = sum(parameter.numel() for parameter in network.parameters())
     log = source.with_name("log.jsonl")
     target.with_suffix(".md").write_text(_card(name, card, entry, parameters, command, hardware, evaluations, log))
@@ -97,14 +98,16 @@ def _origin(training: dict[str, Any]) -> str:
 
 def _start(settings: dict[str, Any]) -> list[str]:
     """Say what training started from."""
+    teacher = settings.get("mimic")
+    mimic = f" The decoders started as those of `{teacher}`, whose image tokens the encoder learnt." if teacher else ""
     if settings["weights"]:
-        return [f"Training continued from the checkpoint `{settings['weights']}`."]
+        return [f"Training continued from the checkpoint `{settings['weights']}`.{mimic}"]
     if settings.get("heatmap_run"):
         return [f"Backbone and heatmaps started from those of EgoPoseFormer v2's run `{settings['heatmap_run']}`."]
     published = [settings.get(name) for name in ("backbone_weights", "spatial_weights", "temporal_weights")]
     names = [f"`{Path(path).name}`" for path in published if path]
     if not names:
-        return ["The backbone started from random weights."]
+        return [f"The backbone started from random weights.{mimic}"]
     return [f"The backbone started from the ImageNet weights {', '.join(names)} (see NOTICE)."]
 
 

@@ -86,7 +86,10 @@ def test_training_learns_and_publishes_what_it_learnt(tmp_path, clips, monkeypat
     monkeypatch.setattr(publish, "share_directory", lambda: share)
     for _ in range(2):  # a second one replaces the first
         published = publish.publish(path, "shipped", "egopose train x.yaml", "two cores", [])
-    (shipped,) = checkpoint.manifest(share / "weights")
+    publish.publish(path, "smaller", "egopose train y.yaml", "two cores", [])
+    publish.publish(path, "shipped", "egopose train x.yaml", "two cores", [])
+    shipped, smaller = checkpoint.manifest(share / "weights")  # the first stays the default
+    assert smaller.file == "smaller.safetensors"
     assert (shipped.file, shipped.bytes) == ("shipped.safetensors", published.stat().st_size)
     text = published.with_suffix(".md").read_text()
     assert "random weights" in text and "`egopose train x.yaml`" in text and "| small | 80 |" in text
