@@ -130,14 +130,20 @@ def manifest(directory: Path | None = None) -> tuple[Shipped, ...]:
         raise ValueError(f"{path}: expected a list 'checkpoints' of file, network, views, sha256, bytes: {error!r}")
 
 
+def defaults(network: str, directory: Path | None = None) -> dict[int, Shipped]:
+    """Return views -> the checkpoint that a network has by default, of those that ship."""
+    entries = [entry for entry in manifest(directory) if entry.network == network]
+    return {entry.views: entry for entry in reversed(entries)}
+
+
 def shipped(network: str, views: int, directory: Path | None = None) -> Path | None:
     """Return the checkpoint that ships for a network and number of views, verified; None where there is none."""
     directory = directory or share_directory() / "weights"
-    for entry in manifest(directory):
-        if (entry.network, entry.views) == (network, views):
-            verify(directory / entry.file, entry)
-            return directory / entry.file
-    return None
+    entry = defaults(network, directory).get(views)
+    if entry is None:
+        return None
+    verify(directory / entry.file, entry)
+    return directory / entry.file
 
 
 def verify(path: Path, entry: Shipped) -> None:

@@ -76,6 +76,9 @@ def test_the_manifest_finds_and_verifies_what_ships(path):
     assert checkpoint.locate("weights", folder) == checkpoint.locate(path, folder) == path
     with pytest.raises(ValueError, match=r"checkpoint weight: .* the name of one that ships \(weights\), got nothing there"):
         checkpoint.locate("weight", folder)
+    other = checkpoint.Shipped("other.safetensors", NAME, 2, "", 0)
+    (folder / "MANIFEST.json").write_text(json.dumps({"checkpoints": [vars(entry), vars(other)]}))
+    assert checkpoint.defaults(NAME, folder) == {2: entry} and checkpoint.shipped(NAME, 2, folder) == path
     assert checkpoint.shipped(NAME, 1, folder) is None and checkpoint.shipped("ag_egopose", 2, folder) is None
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ValueError, match=f"expected {entry.bytes} bytes with sha256 {entry.sha256}"):

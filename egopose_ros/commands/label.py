@@ -24,7 +24,6 @@ from egopose_ros.labelling.manifest import FAILED, Entry, Manifest
 from egopose_ros.labelling.recordings import Reading, find
 from egopose_ros.labelling.teacher import PARTIAL, Task, size_of
 from egopose_ros.networks.table import NETWORKS
-from egopose_ros.resources import share_directory
 
 DAMAGED = 3
 """exit status where everything is labelled, but a recording only as far as it goes"""
@@ -100,9 +99,12 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Leaf]:
 
 def _teacher(config: Config) -> dict[str, Any]:
     """Return what tells one teacher's labels from another's; ValueError for a checkpoint that is not there."""
-    named = config.network.checkpoint
-    path = checkpoint.locate(named) if named else share_directory() / "weights/MANIFEST.json"
-    return {"network": config.network.name, "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    name, named = config.network.name, config.network.checkpoint
+    if not named:  # one for each number of cameras
+        digests = {str(views): entry.sha256 for views, entry in sorted(checkpoint.defaults(name).items())}
+        return {"network": name, "file": "", "sha256": digests}
+    path = checkpoint.locate(named)
+    return {"network": name, "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _label(

@@ -6,7 +6,8 @@ import argparse
 from itertools import chain
 from pathlib import Path
 
-from egopose_ros.config import replace
+from egopose_ros import checkpoint
+from egopose_ros.config import options, replace
 from egopose_ros.flags import assignment
 from egopose_ros.resources import cache_directory
 from egopose_ros.training import cache
@@ -18,9 +19,13 @@ from egopose_ros.training.recipes import RECIPES, load
 
 TINY = {
     "data.clips": 3, "stills.clips": 2, "data.validation_clips": 1, "data.clip_frames": 8, "data.rates_hz": ("15",),
-    "compile": False, "loader_workers": 0, "validate_every": 1000, "checkpoint_every": 1000,
+    "loader_workers": 0, "validate_every": 1000, "checkpoint_every": 1000,
 }  # fmt: skip
 """what, beside the recipe's own part, makes a run of every stage fit two minutes of two cores"""
+
+
+_CHECKPOINTS = ("weights", "mimic")
+_FILES = ("_weights", "_run", "distill.labels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="YAML file of overrides, as in config/training/")
     parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name of the config>)")
     parser.add_argument("--cache", type=Path, help="folder of rendered clips (default: in the user's cache)")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="overrides")
+    parser.add_argument(
+        "--set", nargs="*", action="extend", default=[], metavar="NAME=VALUE",
+        help="overrides, those of the network's own settings as model.NAME=VALUE",
+    )  # fmt: skip
     parser.add_argument(
         "--render-workers", type=int, default=2, help="processes that render, and cut labelled recordings (default 2)"
     )
@@ -39,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
-    config, model = load(arguments.config)
-    config = replace(config, dict(assignment(item) for item in arguments.set))
+    config, model = load(arguments.config, dict(assignment(item) for item in arguments.set))
     if arguments.tiny:
         config = replace(config, TINY | RECIPES[config.network][0].tiny)
     output = arguments.output or Path("runs") / (arguments.config.stem + ("_tiny" if arguments.tiny else ""))
     if not arguments.resume and not arguments.render_only and (output / "state.pt").exists():
         raise ValueError(f"{output}: expected a new folder, got one with a run in it; give --resume or another --output")
+    _require_files(config)
     processes = join(config.device)
     root = arguments.cache or cache_directory() / "clips"
     if processes.local:  # the first of a machine makes what the others find
@@ -66,6 +74,18 @@ def run(arguments: argparse.Namespace) -> int:
     if weights is not None:
         print(f"weights: {weights}")
     return 0
+
+
+def _require_files(config: RunConfig) -> None:
+    """ValueError for a file or folder that is not there, which training would ask for after hours of rendering."""
+    for item in options(config):
+        paths = [item.default] if isinstance(item.default, str) else item.default
+        if item.name in _CHECKPOINTS and item.default:
+            checkpoint.locate(item.default)
+        elif item.name.endswith(_FILES):
+            for path in filter(None, paths):
+                if not Path(path).exists():
+                    raise ValueError(f"{item.name}: expected a file or folder, got nothing at {path}")
 
 
 def _labelled(config: RunConfig, root: Path, workers: int) -> list[LabelledClip]:

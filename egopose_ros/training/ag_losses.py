@@ -34,10 +34,20 @@ def heatmap_targets(
 
 
 def heatmap_cross_entropy(
-    logits: Float[Tensor, "*batch h w"], target: Float[Tensor, "*batch h w"], positive_weight: float = 1.0
+    logits: Float[Tensor, "*batch h w"],
+    target: Float[Tensor, "*batch h w"],
+    positive_weight: float = 1.0,
+    weight: Float[Tensor, "*batch"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Return the mean binary cross-entropy of a map's cells (eq. 1); `positive_weight` scales what pulls them up."""
-    return F.binary_cross_entropy_with_logits(logits, target, pos_weight=logits.new_tensor(positive_weight))
+    """Return the mean binary cross-entropy of a map's cells (eq. 1); `positive_weight` scales what pulls them up.
+
+    `weight` says how much each map counts.
+    """
+    scale = logits.new_tensor(positive_weight)
+    if weight is None:
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=scale)
+    error = F.binary_cross_entropy_with_logits(logits, target, pos_weight=scale, reduction="none").mean((-1, -2))
+    return (error * weight).sum() / weight.sum().clamp(min=1.0)
 
 
 def heatmap_squared_error(

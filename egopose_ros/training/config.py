@@ -90,7 +90,10 @@ class DistillConfig:
     """What a student learns from a teacher's labels beside true data. The teacher saw the images as they are."""
 
     labels: tuple[str, ...] = option((), "Folders of labels, made by `egopose label`. None: true data alone.")
-    share: float = option(0.5, "Share of each batch that has a teacher's labels.", minimum=0.0, maximum=1.0)
+    share: float = option(
+        0.5, "Share of each batch that has a teacher's labels; one clip at least has, and one has not.", minimum=0.0,
+        maximum=1.0,
+    )  # fmt: skip
     min_confidence: float = option(
         0.5, "A joint's pose is taught where the teacher's confidence reaches this.", minimum=0.0, maximum=1.0
     )
@@ -111,7 +114,9 @@ class RunConfig:
     rooms for the same rendering. Those stages take both.
     """
 
-    network: str = option("egoposeformer_v2", "Network to train.")
+    network: str = option(
+        "egoposeformer_v2", "Network to train; the configuration file decides.", choices=("egoposeformer_v2", "ag_egopose")
+    )
     data: DataConfig = DataConfig()
     stills: DataConfig = DataConfig(seed=100_000, clips=0, validation_clips=0, clip_frames=4, rates_hz=("2",))
     augment: AugmentConfig = AugmentConfig()
@@ -124,7 +129,6 @@ class RunConfig:
     clip_norm: float = option(1.0, "Largest norm of the gradient.", minimum=0.0)
     ema: float = option(0.998, "Decay of the averaged weights, which are what is saved.", minimum=0.0, maximum=1.0)
     autocast: bool = option(True, "Compute in bf16 where that is safe.")
-    compile: bool = option(False, "Compile the image encoder (a minute at the start of each stage).")
     device: str = option("cpu", "Device to train on.")
     threads: int = option(0, "CPU threads, 0 for torch's own choice.", minimum=0)
     loader_workers: int = option(1, "Processes that decode and augment, 0 for none.", minimum=0, maximum=64)

@@ -68,8 +68,6 @@ class Trainer:
         self.recipe.start(self.network, config)
         self.network.encoder.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        if config.compile:
-            self.network.encoder.compile()
         self.stage, self.step, self.bad_steps = 0, 0, 0
         self.seconds = 0.0
         self.optimizer = self._start_stage()
@@ -93,8 +91,18 @@ class Trainer:
         done = 0
         while self.stage < len(self.recipe.stages):
             settings = self._settings()
+            began = logged = time.monotonic()
+            frames = 0
             for batch, kept in self._progress(settings, stop_after, done):
-                self._train_step(batch, kept, settings)
+                values = self._train_step(batch, kept, settings)
+                # All that a step takes: the making of its batch, too, and the validation before it.
+                now = time.monotonic()
+                self.seconds, began = self.seconds + now - began, now
+                frames += batch.input.stamps_ns.numel()
+                if self.step % _LOG_EVERY == 0 and self.processes.rank == 0:
+                    numbers = {name: float(value) for name, value in values.items()}
+                    self._log("train", {**numbers, "frames_per_s": frames / (now - logged)})
+                    logged, frames = now, 0
                 done += 1
                 if self.step % self.config.validate_every == 0 and self.processes.rank == 0:
                     self.validate()
@@ -249,8 +257,8 @@ class Trainer:
         """Return a batch on the device, with the joints that the network has."""
         return batch.of(self.network.skeleton).to(self.device)
 
-    def _train_step(self, batch: Batch, kept: Kept | None, settings: ScheduleConfig) -> None:
-        began = time.monotonic()
+    def _train_step(self, batch: Batch, kept: Kept | None, settings: ScheduleConfig) -> dict[str, Any]:
+        """Take a step; return the loss, its terms and the learning rate."""
         progress = self.step / settings.steps
         warm = min(1.0, (self.step + 1) / max(settings.warmup, 1))
         rate = settings.learning_rate * warm * cosine(1, settings.final_rate, progress)
@@ -266,11 +274,7 @@ class Trainer:
             self.optimizer.step()
             self._update_average()
         self.step += 1
-        self.seconds += time.monotonic() - began
-        if self.step % _LOG_EVERY == 0 and self.processes.rank == 0:
-            terms = {name: value.item() for name, value in terms.items()}
-            frames = batch.input.stamps_ns.numel() / (time.monotonic() - began)
-            self._log("train", {"loss": total.item(), **terms, "rate": rate, "frames_per_s": frames})
+        return {"loss": total.detach(), **{name: value.detach() for name, value in terms.items()}, "rate": rate}
 
     def _check_finite(self, norm: torch.Tensor, terms: dict[str, torch.Tensor]) -> None:
         """Count steps whose gradient is not finite, which are left out; ValueError when they do not end."""
@@ -326,7 +330,7 @@ def _folded(network: nn.Module) -> nn.Module:
 
 def _resume_settings(config: RunConfig, network: nn.Module, processes: int) -> dict[str, Any]:
     """Return what must not change between the parts of a run, as JSON gives it back."""
-    free = {"compile", "device", "threads", "loader_workers", "validate_every", "checkpoint_every", "tensorboard"}
+    free = {"device", "threads", "loader_workers", "validate_every", "checkpoint_every", "tensorboard"}
     run = {item.name: item.default for item in options(config) if item.name not in free}
     model = {f"model.{name}": value for name, value in settings_of(network).items()}
     return json.loads(json.dumps({**run, **model, "processes": processes}))

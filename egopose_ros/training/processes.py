@@ -49,7 +49,11 @@ class Processes:
 
 
 def join(device: str) -> Processes:
-    """Join the processes that torchrun started; without it, be alone. ValueError where a wanted GPU is not there."""
+    """Join the processes that torchrun started; without it, be alone. ValueError for a device that is not there."""
+    if device != "cpu" and not device.startswith("cuda"):
+        raise ValueError(f"device: expected cpu, cuda or cuda:N, got '{device}'")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device: expected a CUDA device for {device}, torch sees none")
     count, local = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
     if count == 1:
         return Processes()

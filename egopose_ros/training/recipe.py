@@ -21,7 +21,7 @@ from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_target
 from egopose_ros.training.config import LossConfig, TrainConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.distill import mixed_losses
-from egopose_ros.training.losses import Losses, cosine, heatmap_error, pose_losses
+from egopose_ros.training.losses import OCCLUDED_WEIGHT, Losses, cosine, heatmap_error, pose_losses
 from egopose_ros.training.memory import Kept
 
 LIMBS = [
@@ -54,12 +54,24 @@ def batch_losses(
     side = network.config.crop_side
     if heatmaps is not None:
         target = heatmap_targets(joints_px, visible, side, heatmaps.shape[-1])
-        terms["heatmap"] = heatmap_cross_entropy(heatmaps.float(), target, POSITIVE_WEIGHT)
+        terms["heatmap"] = heatmap_cross_entropy(heatmaps.float(), target, POSITIVE_WEIGHT, map_weights(batch))
         total = total + weights.heatmap * terms["heatmap"]
     if weights.attention:
         terms["attention"] = sum(attention_error(each, joints_px, visible, side) for each in (proposal, refined))
         total = total + weights.attention * mse_weight * terms["attention"]
     return Losses(total, terms)
+
+
+def map_weights(batch: Batch) -> Tensor | None:
+    """Return how much the heatmap of each joint of a batch counts (B, T, V, J); None where all are true.
+
+    Of a teacher's labels those that pass the gate count, as hidden joints do; of the others nobody knows where they are.
+    """
+    if batch.teacher is None:
+        return None
+    weights = torch.ones(batch.visible.shape, device=batch.visible.device)
+    weights[batch.teacher.taught] = OCCLUDED_WEIGHT * batch.teacher.trusted.float()[:, :, None]
+    return weights
 
 
 def attention_error(estimate: Estimate, joints_px: Tensor, visible: Tensor, size: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,8 +70,11 @@ RECIPES: dict[str, tuple[Recipe, type[RunConfig]]] = {
 """network -> its recipe and the configuration of a run"""
 
 
-def load(path: str | Path) -> tuple[RunConfig, dict[str, Any]]:
-    """Return the run and the network's own settings (below `model`) of a YAML file of overrides.
+_MODEL = "model."
+
+
+def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> tuple[RunConfig, dict[str, Any]]:
+    """Return the run and the network's own settings (below `model`) of a YAML file and of overrides by full names.
 
     ConfigError for a setting that is unknown or does not fit.
     """
@@ -81,8 +85,11 @@ def load(path: str | Path) -> tuple[RunConfig, dict[str, Any]]:
         raise ConfigError(f"{path}: expected YAML, got {error}") from None
     if not isinstance(nested, dict):
         raise ConfigError(f"{path}: expected settings by name, got {type(nested).__name__}")
-    model = nested.pop("model", {}) or {}
-    name = nested.get("network", "egoposeformer_v2")
+    settings = flatten({name: value for name, value in nested.items() if value is not None}) | overrides
+    name = settings.get("network", "egoposeformer_v2")
     if name not in RECIPES:
         raise ConfigError(f"{path}: network: expected one of {', '.join(NETWORKS)}, got '{name}'")
-    return replace(RECIPES[name][1](), flatten(nested)), dict(model)
+    named = [key for key in settings if key.startswith(_MODEL)]
+    model = {key.removeprefix(_MODEL): settings.pop(key) for key in named}
+    replace(NETWORKS[name][1](), model)  # what does not fit shows before hours of rendering
+    return replace(RECIPES[name][1](), settings), model

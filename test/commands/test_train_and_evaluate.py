@@ -18,11 +18,14 @@ def cache(tmp_path_factory):
 
 def test_train_evaluate_publish(tmp_path, cache, capsys, monkeypatch):
     config = tmp_path / "small.yaml"
-    config.write_text("model: {width: 32, heads: 2, layers: 1}\nthreads: 1\n")
+    config.write_text("model: {width: 64, heads: 2}\nthreads: 1\n")
     train = ["train", str(config), "--tiny", "--output", str(tmp_path / "run"), "--cache", str(cache)]
+    train += ["--set", "model.width=32", "--set", "model.layers=1"]
     assert cli.main([*train, "--render-workers", "1"]) == 0
     weights = tmp_path / "run" / "egoposeformer_v2.safetensors"
-    assert checkpoint.load(weights)[1].training["frames_rendered"] == 32
+    card = checkpoint.load(weights)[1]
+    assert card.training["frames_rendered"] == 32
+    assert (card.config["width"], card.config["heads"], card.config["layers"]) == (32, 2, 1)
     assert {path.suffix for path in (tmp_path / "run").iterdir()} == {".jsonl", ".jpg", ".pt", ".safetensors"}
     assert cli.main(train) == 1
     assert "expected a new folder, got one with a run in it" in capsys.readouterr().err
@@ -69,6 +72,25 @@ def test_train_evaluate_publish(tmp_path, cache, capsys, monkeypatch):
     published = publish.publish(weights, "mono", "egopose train small.yaml", "a test", [numbers])
     assert checkpoint.shipped("egoposeformer_v2", 1) == published
     assert f"| validation | yes | 15 | 8 | {numbers['mpjpe_mm']:.1f} |" in published.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("device=gpu", "device: expected cpu, cuda or cuda:N, got 'gpu'"),
+        ("network=nothing", "network: expected one of egoposeformer_v2, ag_egopose, got 'nothing'"),
+        ("model.widht=32", "widht"),
+        ("model.width=33", "width: expected a multiple"),
+        ("mimic=nothing", "checkpoint nothing: expected a file or the name of one that ships"),
+        ("backbone_weights=no.pth", "backbone_weights: expected a file or folder, got nothing at no.pth"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_rendered(tmp_path, capsys, setting, complaint):
+    config = tmp_path / "config.yaml"
+    config.write_text("threads: 1\n")
+    train = ["train", str(config), "--output", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    assert cli.main([*train, "--set", setting]) == 1
+    assert complaint in capsys.readouterr().err and not (tmp_path / "cache").exists()
 
 
 def test_another_network_is_trained_and_evaluated_by_its_name(tmp_path, cache):

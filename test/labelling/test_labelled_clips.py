@@ -27,10 +27,12 @@ from egopose_ros.ros.pose_fields import PoseStatus
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import BodyPose, TrackingState, Visibility
 from egopose_ros.training import augment, cache
+from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets
 from egopose_ros.training.config import DistillConfig, TrainConfig
 from egopose_ros.training.data import ClipDataset, collate, loader
 from egopose_ros.training.labelled import LabelledClip, LabelledDataset, MixedDataset
 from egopose_ros.training.loop import Trainer
+from egopose_ros.training.recipe import map_weights
 
 FRAMES = 10
 SURE, UNSURE = SMPL22.index("left_wrist"), SMPL22.index("right_foot")
@@ -191,6 +193,20 @@ def test_batches_mix_labels_with_truth_and_are_the_same_again(labels):
         (again,) = loader(mixed, 4, [1], 0)
         torch.testing.assert_close(again.joints, batches[1].joints, rtol=0, atol=0)
         assert (batches[0].joints != batches[1].joints).any()
+
+
+def test_heatmaps_are_not_taught_of_joints_that_the_gate_keeps_out(labels):
+    mixed = MixedDataset(true_clips(), LabelledDataset(read(labels), 2, 0, DistillConfig()), 4, 0.5)
+    (batch,) = loader(mixed, 4, [0], 0)
+    maps = torch.zeros(*batch.visible.shape, 16, 16, requires_grad=True)
+    target = heatmap_targets(batch.joints_px, batch.visible, CANONICAL.size[0], 16)
+    heatmap_cross_entropy(maps, target, weight=map_weights(batch)).backward()
+    pulled = maps.grad.abs().sum((-1, -2))  # (B, T, V, J)
+    kept_out = ~batch.teacher.trusted[:, :, None]
+    assert kept_out.any() and not pulled[:2][kept_out].any()
+    # As a hidden joint: the empty part of the map alone shows the weight, whatever the joint.
+    corners = maps.grad[..., 0, 0].abs()
+    assert corners[:2][~kept_out].max() < 0.31 * corners[2:].max() and (pulled[2:] > 0).all()
 
 
 def test_footage_without_a_head_pose_is_known_to_have_none(labels):
