@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from itertools import chain
 from pathlib import Path
 
 from egopose_ros import checkpoint
 from egopose_ros.config import options, replace
 from egopose_ros.flags import assignment
 from egopose_ros.resources import cache_directory
-from egopose_ros.training import cache
-from egopose_ros.training.config import RunConfig, TrainConfig
+from egopose_ros.training import cache, data_sets
+from egopose_ros.training.config import RunConfig
 from egopose_ros.training.labelled import LabelledClip
 from egopose_ros.training.loop import Trainer
 from egopose_ros.training.processes import join, leave
@@ -60,12 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         processes.wait()
     else:
         cache.render_run(root, config, arguments.render_workers)
-    labelled = _labelled(config, root, arguments.render_workers)
+    recorded = _recorded(config, root, arguments.render_workers)
     if processes.local == 0:
         processes.wait()
     if arguments.render_only:
         return 0
-    trainer = Trainer(config, model, output, *cache.load_run(root, config), labelled, processes)
+    trainer = Trainer(config, model, output, *cache.load_run(root, config), recorded, processes)
     if arguments.resume:
         trainer.resume()
     weights = trainer.run()
@@ -86,14 +85,17 @@ def _require_files(config: RunConfig) -> None:
             for path in filter(None, paths):
                 if not Path(path).exists():
                     raise ValueError(f"{item.name}: expected a file or folder, got nothing at {path}")
+    for source in config.distill.datasets:
+        data_sets.parse(source)
 
 
-def _labelled(config: RunConfig, root: Path, workers: int) -> list[LabelledClip]:
-    """Return the clips of the folders of labels, cutting what is not cached."""
-    if not isinstance(config, TrainConfig) or not config.distill.labels:
-        return []
-    from egopose_ros.labelling import clips  # labels are bags, which training on the world alone does not need
+def _recorded(config: RunConfig, root: Path, workers: int) -> list[LabelledClip]:
+    """Return the clips of the folders of labels and of the data sets, cutting what is not cached."""
+    frames, views, files = config.distill.clip_frames, config.data.views, []
+    for folder in config.distill.labels:
+        from egopose_ros.labelling import clips  # labels are bags, which training on the world alone does not need
 
-    folders = [Path(folder) for folder in config.distill.labels]
-    files = [clips.build(folder, root, config.distill.clip_frames, config.data.views, workers) for folder in folders]
-    return [cache.read(file, LabelledClip) for file in chain(*files)]
+        files += clips.build(Path(folder), root, frames, views, workers)
+    for source in config.distill.datasets:
+        files += data_sets.build(source, root, frames, views)
+    return [cache.read(file, LabelledClip) for file in files]

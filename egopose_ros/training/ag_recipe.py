@@ -183,14 +183,17 @@ class AgRecipe:
             evidence = network.evidence(heatmaps, features, batch.joints.shape[:2])
         evidence = Evidence(*(None if part is None else part.float() for part in vars(evidence).values()))
         estimate = network.window_of(evidence)
+        known = batch.trusted
         terms = {
-            "position": ag_losses.position_error(estimate.joints, batch.joints),
-            "bone": ag_losses.bone_length_error(estimate.joints, batch.joints, MPI15.bones),
-            "direction": ag_losses.bone_direction_error(estimate.joints, batch.joints, MPI15.bones),
+            "position": ag_losses.position_error(estimate.joints, batch.joints, known),
+            "bone": ag_losses.bone_length_error(estimate.joints, batch.joints, MPI15.bones, known),
+            "direction": ag_losses.bone_direction_error(estimate.joints, batch.joints, MPI15.bones, known),
         }
         if estimate.cholesky is not None:
-            error = (batch.joints - estimate.joints.detach()) / UNIT
-            terms["uncertainty"] = student_t.negative_log_likelihood(error, estimate.cholesky / UNIT).mean()
+            # Of true poses alone: a teacher's pose is nearer to this one than the truth is.
+            true = slice(None) if batch.teacher is None else ~batch.teacher.taught
+            error = (batch.joints[true] - estimate.joints[true].detach()) / UNIT
+            terms["uncertainty"] = student_t.negative_log_likelihood(error, estimate.cholesky[true] / UNIT).mean()
         if "heatmaps" in train and heatmaps is not None and weights.heatmap:
             terms["heatmap"] = self._heatmap_loss(network, heatmaps, batch, config)
         if "encoder" in train and estimate.motion is not None and weights.action:
@@ -216,9 +219,11 @@ class AgRecipe:
     def _heatmap_loss(self, network: AgEgoPose, heatmaps: Tensor, batch: Batch, config: AgTrainConfig) -> Tensor:
         joints_px, visible = network.config.seen(batch.joints_px.flatten(0, 2), batch.visible.flatten(0, 2))
         target = ag_losses.heatmap_targets(joints_px, visible, network.config.crop_side, heatmaps.shape[-1])
+        weight = ag_losses.map_weights(batch)
+        weight = None if weight is None else weight.flatten(0, 2)
         if network.config.heatmap_loss == "mse":
-            return ag_losses.heatmap_squared_error(heatmaps.float(), target)
-        return ag_losses.heatmap_cross_entropy(heatmaps.float(), target, config.loss.positive_weight)
+            return ag_losses.heatmap_squared_error(heatmaps.float(), target, weight)
+        return ag_losses.heatmap_cross_entropy(heatmaps.float(), target, config.loss.positive_weight, weight)
 
     @torch.inference_mode()
     def validate(

@@ -87,13 +87,18 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """What a student learns from a teacher's labels beside true data. The teacher saw the images as they are."""
+    """What is learnt from recordings beside the rendered world: a teacher's labels, true poses of data sets.
 
-    labels: tuple[str, ...] = option((), "Folders of labels, made by `egopose label`. None: true data alone.")
+    The teacher saw the images as they are.
+    """
+
+    labels: tuple[str, ...] = option((), "Folders of labels, made by `egopose label`.")
+    datasets: tuple[str, ...] = option(
+        (), "Data sets, each as READER:FOLDER with a calibration.yaml in the folder (docs/datasets.md)."
+    )
     share: float = option(
-        0.5, "Share of each batch that has a teacher's labels; one clip at least has, and one has not.", minimum=0.0,
-        maximum=1.0,
-    )  # fmt: skip
+        0.5, "Share of each batch that is recorded; one clip at least is, and one is rendered.", minimum=0.0, maximum=1.0
+    )
     min_confidence: float = option(
         0.5, "A joint's pose is taught where the teacher's confidence reaches this.", minimum=0.0, maximum=1.0
     )
@@ -120,6 +125,7 @@ class RunConfig:
     data: DataConfig = DataConfig()
     stills: DataConfig = DataConfig(seed=100_000, clips=0, validation_clips=0, clip_frames=4, rates_hz=("2",))
     augment: AugmentConfig = AugmentConfig()
+    distill: DistillConfig = DistillConfig()
     seed: int = option(0, "Seed of weights, order and augmentation.", minimum=0)
     weights: str = option(
         "", "Checkpoint of the same network and size, but for its cameras, that training starts from; what is named below "
@@ -148,7 +154,6 @@ class TrainConfig(RunConfig):
     """Everything a run of EgoPoseFormer v2 can be told but the network's own settings."""
 
     loss: LossConfig = LossConfig()
-    distill: DistillConfig = DistillConfig()
     small: StageConfig = StageConfig(side=128, batch=64)
     frames: StageConfig = StageConfig(learning_rate=5e-4, mse_start=0.5)
     decoders: StageConfig = StageConfig(steps=0, train_backbone=False, passes=8)

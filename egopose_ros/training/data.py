@@ -38,6 +38,11 @@ class Teacher:
     doubted: Tensor
     """(N, T, J) bool: where it is known"""
 
+    def of(self, joints: list[int]) -> Teacher:
+        """Return what it says of some joints."""
+        parts = {"trusted": self.trusted, "cholesky": self.cholesky, "doubted": self.doubted}
+        return Teacher(self.taught, **{name: value[:, :, joints] for name, value in parts.items()})
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Teacher:
         """Return it on a device."""
         return Teacher(**{name: value.to(device, non_blocking=non_blocking) for name, value in vars(self).items()})
@@ -66,7 +71,17 @@ class Batch:
             return self
         chosen = [SMPL22.index(joint) for joint in skeleton(name).joints]
         parts = {part: getattr(self, part)[..., chosen, :] for part in ("joints", "joints_px")}
-        return dataclasses.replace(self, **parts, rotations=None, visible=self.visible[..., chosen])
+        teacher = self.teacher and self.teacher.of(chosen)
+        return dataclasses.replace(self, **parts, rotations=None, visible=self.visible[..., chosen], teacher=teacher)
+
+    @property
+    def trusted(self) -> Tensor | None:
+        """Joints (B, T, J) whose pose is known, bool; None where all are."""
+        if self.teacher is None:
+            return None
+        known = torch.ones(self.joints.shape[:-1], dtype=torch.bool, device=self.joints.device)
+        known[self.teacher.taught] = self.teacher.trusted
+        return known
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""

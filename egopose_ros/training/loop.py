@@ -48,7 +48,7 @@ class Trainer:
         clips: list[cache.CachedClip],
         validation_clips: list[cache.CachedClip],
         stills: list[cache.CachedClip] | None = None,
-        labelled: list[LabelledClip] | None = None,
+        recorded: list[LabelledClip] | None = None,
         processes: Processes = Processes(),
     ):
         if config.threads:
@@ -59,7 +59,7 @@ class Trainer:
         self.device = processes.device(config.device)
         self.folder = folder
         self.clips, self.validation_clips = clips, validation_clips
-        self.stills, self.labelled = stills or [], labelled or []
+        self.stills, self.recorded = stills or [], recorded or []
         self.recipe, _ = RECIPES[config.network]
         self.network = build(config.network, {"views": config.data.views, **model}).to(self.device)
         self.head = self.recipe.heads(self.network).to(self.device)
@@ -216,7 +216,7 @@ class Trainer:
             "hours": round(self.seconds / 3600.0, 3),
             "processes": self.processes.count,
             "frames_rendered": sum(clip.frames for clip in self.clips + self.stills),
-            "frames_labelled": sum(clip.frames for clip in self.labelled),
+            "frames_recorded": sum(clip.frames for clip in self.recorded),
             "validation": numbers,
             "torch": torch.__version__,
         }
@@ -230,8 +230,8 @@ class Trainer:
         seed = self.config.seed + 1000 * self.stage
         clips = self.clips + self.stills if settings.frames == 1 else self.clips
         dataset = ClipDataset(clips, settings.frames, seed, self.config.augment, settings.side)
-        if self.labelled and settings.steps:
-            taught = LabelledDataset(self.labelled, settings.frames, seed, self.config.distill, settings.side)
+        if self.recorded and settings.steps:
+            taught = LabelledDataset(self.recorded, settings.frames, seed, self.config.distill, settings.side)
             dataset = MixedDataset(dataset, taught, settings.batch, self.config.distill.share)
         steps, workers = range(self.step, last), self.config.loader_workers
         if settings.passes > 1:

@@ -86,13 +86,16 @@ def _card(
 
 def _origin(training: dict[str, Any]) -> str:
     """Say what frames a network was trained on."""
-    labelled = training.get("frames_labelled", 0)
-    if not labelled:
+    recorded = training.get("frames_recorded", 0)
+    if not recorded:
         return "Trained only on rendered frames of the synthetic world, split `train`; no recording of a real person."
-    labels = ", ".join(training["settings"]["distill.labels"])
+    settings = training["settings"]
+    labels, sets = (", ".join(settings.get(f"distill.{name}", ())) for name in ("labels", "datasets"))
+    parts = [f"labelled by a teacher (`egopose label`: {labels})"] if labels else []
+    parts += [f"of data sets ({sets})"] if sets else []
     return (
-        f"Trained on rendered frames of the synthetic world, split `train`, and on {labelled} frames that a teacher "
-        f"labelled (`egopose label`: {labels})."
+        f"Trained on rendered frames of the synthetic world, split `train`, and on {recorded} recorded frames, "
+        f"{' and '.join(parts)}."
     )
 
 

@@ -17,11 +17,11 @@ from egopose_ros.networks.body import JOINTS
 from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate, spread_over_views
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.training import validation
-from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets
+from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets, map_weights
 from egopose_ros.training.config import LossConfig, TrainConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.distill import mixed_losses
-from egopose_ros.training.losses import OCCLUDED_WEIGHT, Losses, cosine, heatmap_error, pose_losses
+from egopose_ros.training.losses import Losses, cosine, heatmap_error, pose_losses
 from egopose_ros.training.memory import Kept
 
 LIMBS = [
@@ -60,18 +60,6 @@ def batch_losses(
         terms["attention"] = sum(attention_error(each, joints_px, visible, side) for each in (proposal, refined))
         total = total + weights.attention * mse_weight * terms["attention"]
     return Losses(total, terms)
-
-
-def map_weights(batch: Batch) -> Tensor | None:
-    """Return how much the heatmap of each joint of a batch counts (B, T, V, J); None where all are true.
-
-    Of a teacher's labels those that pass the gate count, as hidden joints do; of the others nobody knows where they are.
-    """
-    if batch.teacher is None:
-        return None
-    weights = torch.ones(batch.visible.shape, device=batch.visible.device)
-    weights[batch.teacher.taught] = OCCLUDED_WEIGHT * batch.teacher.trusted.float()[:, :, None]
-    return weights
 
 
 def attention_error(estimate: Estimate, joints_px: Tensor, visible: Tensor, size: int) -> Tensor:

@@ -27,12 +27,11 @@ from egopose_ros.ros.pose_fields import PoseStatus
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import BodyPose, TrackingState, Visibility
 from egopose_ros.training import augment, cache
-from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets
+from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets, map_weights
 from egopose_ros.training.config import DistillConfig, TrainConfig
 from egopose_ros.training.data import ClipDataset, collate, loader
 from egopose_ros.training.labelled import LabelledClip, LabelledDataset, MixedDataset
 from egopose_ros.training.loop import Trainer
-from egopose_ros.training.recipe import map_weights
 
 FRAMES = 10
 SURE, UNSURE = SMPL22.index("left_wrist"), SMPL22.index("right_foot")
@@ -232,7 +231,7 @@ def test_a_run_on_labels_ends_in_a_checkpoint_that_says_so(labels, tmp_path):
     again = Trainer(replace(TrainConfig(), overrides), model, tmp_path / "run", true, true, None, read(labels))
     again.resume()
     _, card = checkpoint.load(again.run())
-    assert card.training["frames_labelled"] == FRAMES
+    assert card.training["frames_recorded"] == FRAMES
     assert card.training["settings"]["distill.labels"] == [str(labels)]
 
 
