@@ -21,10 +21,31 @@ COMMANDS = {
 }
 """name -> help; each lives in `egopose_ros.commands.<name>` and is imported only when it is called."""
 
+EXTRAS = {"viser": "view", "trimesh": "view", "matplotlib": "eval", "h5py": "train", "ray": "ray"}
+"""package -> the extra of pyproject.toml that brings it"""
+MESSAGES = "egopose_ros.msg"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 wrong usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        parsed = _parse(arguments)
+        return parsed.run(parsed)
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as error:
+        mend = _mend(error.name or "")
+        if not mend:
+            raise
+        print(f"egopose {arguments[0]}: {mend}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"egopose {arguments[0]}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="egopose", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, description in COMMANDS.items():
@@ -33,14 +54,22 @@ def main(arguments: list[str] | None = None) -> int:
             module = importlib.import_module(f"egopose_ros.commands.{name}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
-    parsed = parser.parse_args(arguments)
-    try:
-        return parsed.run(parsed)
-    except KeyboardInterrupt:
-        return 130
-    except (OSError, ValueError) as error:
-        print(f"egopose {parsed.command}: {error}", file=sys.stderr)
-        return 1
+    return parser.parse_args(arguments)
+
+
+def _mend(module: str) -> str:
+    """Say what a missing module belongs to and how it is installed; '' for a module of our own."""
+    if module == MESSAGES:
+        mend = "make setup, or colcon build and source install/setup.bash"
+        return f"expected the built messages ({module}), got none: {mend}"
+    package = module.partition(".")[0]
+    if package in ("", "egopose_ros"):
+        return ""
+    if package == "rclpy" or package.endswith(("_msgs", "_interfaces")):
+        return f"expected ROS 2, got no {package}: make setup, or source a ROS 2 distribution"
+    if package in EXTRAS:
+        return f"expected the package {package}, got none: pip install 'egopose_ros[{EXTRAS[package]}]'"
+    return f"expected the package {package}, got none: see egopose doctor"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Start the estimator, and RViz where it is asked for."""
 
 from launch import Condition, LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import Node, SetParameter, SetParametersFromFile
 from launch_ros.parameter_descriptions import ParameterValue
 
 from egopose_ros.config import options
-from egopose_ros.ros.graph import OVERRIDES, LaunchConfig, profile_variable, text
+from egopose_ros.ros.graph import OVERRIDES, LaunchConfig, profile_variable, rviz_config, text
 
 
 def shipped(name):
@@ -28,9 +28,7 @@ def generate_launch_description():
     ]
     # Whole images need a larger shared-memory segment than the built-in one.
     profile = EnvironmentVariable(profile_variable(), default_value=shipped("fastdds_shm.xml"))
-    camera = ("image_raw", LaunchConfiguration("camera_topic"))
     use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
-    log_level = ["--log-level", LaunchConfiguration("log_level")]
     parameters = [
         SetParametersFromFile(shipped("estimator.yaml")),
         SetParametersFromFile(LaunchConfiguration("params_file"), condition=given("params_file")),
@@ -41,25 +39,26 @@ def generate_launch_description():
         ),
         SetParameter("use_sim_time", use_sim_time, condition=given("use_sim_time")),
     ]
-    estimator = Node(
-        package="egopose_ros",
-        executable="estimator",
-        namespace=LaunchConfiguration("namespace"),
-        remappings=[camera],
-        ros_arguments=log_level,
-        output="screen",
-    )
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", shipped("egopose.rviz"), "-f", LaunchConfiguration("rviz_frame")],
-        remappings=[camera],
-        ros_arguments=log_level,
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
+    estimator = Node(package="egopose_ros", executable="estimator", output="screen", **common())
+    view = OpaqueFunction(function=rviz, condition=IfCondition(LaunchConfiguration("rviz")))
     return LaunchDescription([
         *arguments,
         SetEnvironmentVariable(profile_variable(), profile),
-        GroupAction([*parameters, estimator, rviz]),
+        GroupAction([*parameters, estimator, view]),
     ])
+
+
+def common():
+    return {
+        "namespace": LaunchConfiguration("namespace"),
+        "remappings": [("image_raw", LaunchConfiguration("camera_topic"))],
+        "ros_arguments": ["--log-level", LaunchConfiguration("log_level")],
+    }
+
+
+def rviz(context):
+    """Return RViz, which shows the image of the rig's first camera."""
+    given = context.launch_configurations
+    config = rviz_config(given["params_file"], given["camera_topic"])
+    arguments = ["-d", config, "-f", LaunchConfiguration("rviz_frame")]
+    return [Node(package="rviz2", executable="rviz2", arguments=arguments, **common())]

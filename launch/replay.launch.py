@@ -1,21 +1,23 @@
 """Play a bag through the graph of egopose.launch.py, on the time of the bag; ends when the bag ends.
 
+Without params_file and camera_topic the bag says which cameras, calibration and head pose there are.
 With evaluate:=true the poses are compared with the ground truth of the bag.
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, Shutdown
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, SetLaunchConfiguration
+from launch.actions import Shutdown
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import Node
 
 from egopose_ros.config import EvaluatorConfig, PlayerConfig, options
-from egopose_ros.ros.graph import REPLAY_WAIT_S, text
+from egopose_ros.ros.graph import REPLAY_WAIT_S, bag_parameters, text
 
 
 def generate_launch_description():
-    settings = {item.name: item for item in options(PlayerConfig)}
+    playing = {item.name: item for item in options(PlayerConfig)}
     arguments = [
         DeclareLaunchArgument("bag", description="Bag folder, or a .mcap, .db3 or ROS 1 .bag file."),
         DeclareLaunchArgument("evaluate", default_value="false", description="Compare the poses with ground truth."),
@@ -26,7 +28,7 @@ def generate_launch_description():
         ),
         *(
             DeclareLaunchArgument(
-                name, default_value=text(settings[name].default), description=settings[name].description
+                name, default_value=text(playing[name].default), description=playing[name].description
             )
             for name in ("rate", "loop")
         ),
@@ -43,7 +45,17 @@ def generate_launch_description():
         output="screen",
         condition=IfCondition(LaunchConfiguration("evaluate")),
     )
-    return LaunchDescription([*arguments, graph, OpaqueFunction(function=player), evaluator])
+    return LaunchDescription([
+        *arguments, OpaqueFunction(function=settings), graph, OpaqueFunction(function=player), evaluator
+    ])
+
+
+def settings(context):
+    """Return the bag's own settings, where no argument names a camera."""
+    given = context.launch_configurations
+    if given.get("params_file") or "camera_topic" in given:
+        return []
+    return [SetLaunchConfiguration("params_file", bag_parameters(given["bag"]))]
 
 
 def player(context):

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterator
 
-from egopose_ros.config import Leaf, PlayerConfig, ViewerConfig
+from egopose_ros.config import Config, Leaf, PlayerConfig, ViewerConfig, options
 from egopose_ros.flags import add_flags, configuration
 from egopose_ros.ros import graph, processes, viewer_bridge
 from egopose_ros.ros.bag_settings import estimator_settings
@@ -34,6 +34,7 @@ TERMINAL_PERIOD_S, LOG_PERIOD_S = 0.25, 2.0
 LOG_LINES = 15
 # Where DDS ports neither collide with ephemeral ports nor, as the default 0 and small numbers do, with live graphs.
 DOMAINS = range(20, 102)
+NETWORK = next(item for item in options(Config) if item.name == "network.name")
 
 
 class DemoError(ValueError):
@@ -42,6 +43,8 @@ class DemoError(ValueError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bag", type=Path, help="bag to play instead of the sample")
+    network_help = f"{NETWORK.description} (default: {NETWORK.default})"
+    parser.add_argument("--network", choices=NETWORK.choices, help=network_help)
     parser.add_argument("--headless", action="store_true", help="no browser page, only the table")
     parser.add_argument("--no-browser", action="store_true", help="serve the page, but do not open a browser")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary as one JSON object")
@@ -60,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     topics = configuration(arguments, replace(ViewerConfig(), topics=())).topics
     with BagSource(bag) as source:
         settings = estimator_settings(source, topics)
+    if arguments.network:
+        settings[NETWORK.name] = arguments.network
+    print(f"bag: {bag}", flush=True)
     os.environ.update(_environment(arguments.domain))
     # Both end the demo as Ctrl-C does, children first; a shell starts what runs in its background with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):

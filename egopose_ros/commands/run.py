@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
 import yaml
 
-from egopose_ros.config import Config, Leaf, Option, PlayerConfig, options
+from egopose_ros.config import Config, Option, PlayerConfig, options
 from egopose_ros.flags import add_flags, assignment, configuration
 from egopose_ros.ros import graph
 
@@ -16,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, with a value in YAML; repeatable"
     )
-    parser.add_argument("--settings", action="store_true", help="print every setting as a parameter file, and end")
+    parser.add_argument(
+        "--settings", action="store_true",
+        help="print every setting, as the other arguments make it, as a parameter file, and end",
+    )
     replay = parser.add_argument_group(
         "replay",
         "play a bag, on its time; the graph ends when the bag ends. Without --camera-topic and --params-file the bag "
@@ -27,9 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.settings:
-        print(parameter_file())
-        return 0
     config = configuration(arguments, graph.LaunchConfig())
     settings = dict(assignment(item) for item in arguments.set)
     replay = None
@@ -37,26 +38,21 @@ def run(arguments: argparse.Namespace) -> int:
         player = configuration(arguments, PlayerConfig())
         replay = graph.Replay(arguments.bag, player.rate, player.loop)
         if not config.params_file and "camera_topic" not in arguments:
-            settings = {**_settings_of(Path(arguments.bag)), **settings}
+            settings = {**graph.bag_settings(Path(arguments.bag)), **settings}
+    if arguments.settings:
+        print(parameter_file(graph.effective(config, settings)))
+        return 0
     return graph.start(config, settings, replay)
 
 
-def parameter_file() -> str:
-    """Return every setting at its default, described, as a ROS parameter file to edit."""
+def parameter_file(config: Config) -> str:
+    """Return every setting, described, as a ROS parameter file to edit."""
     lines = ["/**:", "  ros__parameters:"]
-    for item in options(Config):
+    for item in options(config):
         lines.append(f"    # {item.description}{_limits(item)}")
         value = list(item.default) if isinstance(item.default, tuple) else item.default
         lines.append(f"    {item.name}: {yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}")
     return "\n".join(lines)
-
-
-def _settings_of(bag: Path) -> dict[str, Leaf]:
-    from egopose_ros.ros.bag_settings import estimator_settings
-    from egopose_ros.ros.bag_source import BagSource
-
-    with BagSource(bag) as source:
-        return estimator_settings(source)
 
 
 def _limits(item: Option) -> str:

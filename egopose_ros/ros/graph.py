@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import importlib
+import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -41,6 +44,10 @@ OVERRIDES = {
 
 
 _SIM_TIME = "use_sim_time"
+_IMAGE = "image_raw"
+"""What the argument camera_topic renames."""
+_COMPRESSED = "/compressed"
+_DEFAULTS = "config/estimator.yaml"
 
 REPLAY_WAIT_S = 120.0
 """How long a bag waits for the estimator that starts beside it: torch and a network from a cold disk take long."""
@@ -94,17 +101,66 @@ def start(config: LaunchConfig, settings: Mapping[str, Leaf], replay: Replay | N
     """Start the graph and return its exit status when it has ended: by `launch` where it is there, else by ourselves.
 
     `settings` are leaves of `Config`; they win over the parameter file, and the arguments over both.
+    ModuleNotFoundError without ROS or without the built messages.
     """
-    parameters = {**read_parameters(config.params_file or str(share_file("config/estimator.yaml"))), **settings}
-    overrides = {leaf: getattr(config, name) for name, leaf in OVERRIDES.items() if getattr(config, name)}
-    replace(Config(), {name: value for name, value in {**parameters, **overrides}.items() if name != _SIM_TIME})
-    with tempfile.TemporaryDirectory(prefix="egopose_") as folder:
-        file = Path(folder) / "parameters.yaml"
-        file.write_text(yaml.safe_dump(_parameter_file(parameters)))
-        merged = dataclasses.replace(config, params_file=str(file))
-        if launch_obstacle():
-            return processes.run(_processes(merged, replay), environment())
-        return _launch(merged, replay)
+    effective(config, settings)
+    parameters = yaml.safe_dump(_parameter_file(_parameters(config, settings)))
+    merged = dataclasses.replace(config, params_file=_kept("parameters.yaml", parameters))
+    if launch_obstacle():
+        for module in ("rclpy", "egopose_ros.msg"):
+            if importlib.util.find_spec(module) is None:
+                raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+        return processes.run(_processes(merged, replay), environment())
+    return _launch(merged, replay)
+
+
+def effective(config: LaunchConfig, settings: Mapping[str, Leaf]) -> Config:
+    """Return the configuration that `start` gives the estimator; ConfigError for what does not fit."""
+    parameters = {**_parameters(config, settings), **_overrides(config)}
+    return replace(Config(), {name: value for name, value in parameters.items() if name != _SIM_TIME})
+
+
+def bag_settings(bag: Path) -> dict[str, Leaf]:
+    """Return what a bag says of cameras, calibration, head pose and IMU, as leaves of `Config`."""
+    # rosbags may be missing where a launch file imports this module.
+    from egopose_ros.ros.bag_settings import estimator_settings
+    from egopose_ros.ros.bag_source import BagSource
+
+    with BagSource(bag) as source:
+        settings = estimator_settings(source)
+        topics = settings["camera.topics"]
+        assert isinstance(topics, tuple)
+        if all(topic + _COMPRESSED in source.kinds and topic not in source.kinds for topic in topics):
+            settings["camera.transport"] = "compressed"
+    return settings
+
+
+def bag_parameters(bag: str) -> str:
+    """Return the path of a parameter file with the settings of `egopose run --bag`; ConfigError for a bad bag.
+
+    The Python of `ros2` does not see the environment beside it, in which rosbags lies: our executables' does.
+    """
+    python = sys.executable if importlib.util.find_spec("rosbags") else "python3"
+    command = (python, "-m", "egopose_ros.cli", "run", "--bag", bag, "--settings")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ConfigError(done.stderr.strip())
+    return _kept("parameters.yaml", done.stdout)
+
+
+def rviz_config(params_file: str, camera_topic: str) -> str:
+    """Return the path of an RViz configuration: config/egopose.rviz with the image of the rig's first camera."""
+    told = _flat(params_file or str(share_file(_DEFAULTS)))  # perhaps of other nodes, too
+    camera = replace(Config(), {name: value for name, value in told.items() if name.startswith("camera.")}).camera
+    topic = camera_topic if camera.topics[0] == _IMAGE else camera.topics[0]
+    # RViz takes the transport from the end of the name.
+    if camera.transport == "compressed" and not topic.endswith(_COMPRESSED):
+        topic += _COMPRESSED
+    content = yaml.safe_load(share_file("config/egopose.rviz").read_text())
+    for display in content["Visualization Manager"]["Displays"]:
+        if display["Class"].endswith("/Image"):
+            display["Topic"]["Value"] = topic
+    return _kept("egopose.rviz", yaml.safe_dump(content, sort_keys=False))
 
 
 def launch_obstacle() -> str:
@@ -137,18 +193,42 @@ def read_parameters(path: str) -> dict[str, Leaf]:
 
     ConfigError names the file and what does not fit.
     """
+    flat = _flat(path)
+    try:
+        replace(Config(), {name: value for name, value in flat.items() if name != _SIM_TIME})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return flat
+
+
+def _flat(path: str) -> dict[str, Any]:
+    """Return what a ROS parameter file says, of whichever node, by dotted names; ConfigError if it is none."""
     try:
         sections = yaml.safe_load(Path(path).read_text())
         flat: dict[str, Any] = {}
         for section in sections.values():
             flat.update(flatten(section["ros__parameters"]))
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: expected a parameter file of ROS, node: ros__parameters: ..., got {error!r}") from error
-    try:
-        replace(Config(), {name: value for name, value in flat.items() if name != _SIM_TIME})
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        expected = "expected a parameter file of ROS, node: ros__parameters: ..."
+        raise ConfigError(f"{path}: {expected}, got {error!r}") from error
     return flat
+
+
+def _parameters(config: LaunchConfig, settings: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    return {**read_parameters(config.params_file or str(share_file(_DEFAULTS))), **settings}
+
+
+def _overrides(config: LaunchConfig) -> dict[str, str]:
+    return {leaf: getattr(config, name) for name, leaf in OVERRIDES.items() if getattr(config, name)}
+
+
+def _kept(name: str, content: str) -> str:
+    """Write a file that is there until this process ends, and return its path."""
+    folder = tempfile.mkdtemp(prefix="egopose_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / name
+    path.write_text(content)
+    return str(path)
 
 
 def _parameter_file(parameters: Mapping[str, Leaf]) -> dict[str, Any]:
@@ -158,20 +238,19 @@ def _parameter_file(parameters: Mapping[str, Leaf]) -> dict[str, Any]:
 
 def _processes(config: LaunchConfig, replay: Replay | None) -> list[Process]:
     """Return what the launch files start."""
-    common = ["-r", f"image_raw:={config.camera_topic}", "--log-level", config.log_level]
+    common = ["-r", f"{_IMAGE}:={config.camera_topic}", "--log-level", config.log_level]
     use_sim_time = "true" if replay is not None else config.use_sim_time
     if use_sim_time:
         common += ["-p", f"{_SIM_TIME}:={use_sim_time}"]
     if config.namespace:
         common += ["-r", f"__ns:=/{config.namespace.strip('/')}"]
-    overrides = {leaf: getattr(config, name) for name, leaf in OVERRIDES.items() if getattr(config, name)}
     # Quoted, so that YAML takes every value for text.
-    rules = [argument for leaf, value in overrides.items() for argument in ("-p", f"{leaf}:={json.dumps(value)}")]
+    rules = [part for leaf, value in _overrides(config).items() for part in ("-p", f"{leaf}:={json.dumps(value)}")]
     started = [_module("estimator", "--ros-args", "--params-file", config.params_file, *rules, *common)]
     if config.rviz:
         if shutil.which("rviz2") is None:
             raise ConfigError("rviz: expected rviz2 on the PATH, got none; `egopose view` shows the graph in a browser")
-        view = ("-d", str(share_file("config/egopose.rviz")), "-f", config.rviz_frame)
+        view = ("-d", rviz_config(config.params_file, config.camera_topic), "-f", config.rviz_frame)
         started.append(Process("rviz2", ("rviz2", *view, "--ros-args", *common)))
     if replay is not None:
         flags = ("--rate", text(replay.rate), "--wait-s", text(REPLAY_WAIT_S), *(["--loop"] if replay.loop else []))

@@ -65,9 +65,11 @@ def demo(domain):
 
 def test_a_bag_is_played_and_summed_up(demo, bag, tmp_path):
     file = tmp_path / "summary.json"
-    status, output = demo("--bag", bag, "--headless", "--json", file).finish()
+    status, output = demo("--bag", bag, "--headless", "--network", "ag_egopose", "--json", file).finish()
     assert status == 0, output
+    assert f"bag: {bag}\n" in output
     summary = json.loads(file.read_text())
+    assert summary["network"] == "ag_egopose"
     assert list(summary) == KEYS
     assert summary["frames_in"] == 45
     assert 0 < summary["poses_out"] <= 45 and 0 <= summary["frames_dropped"] <= 45 - 1
