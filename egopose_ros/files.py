@@ -15,6 +15,18 @@ def require_folder(path: Path, option: str) -> None:
         raise IsADirectoryError(f"{option} {path}: expected the name of a file, got a folder")
 
 
+def make_folder(path: Path, option: str, parents: bool = False) -> None:
+    """Make a folder, with `parents` those above it too, unless it is there.
+
+    NotADirectoryError where a file has its name, FileNotFoundError without a folder to make it in.
+    """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{option} {path}: expected a folder, or the name of a new one, got a file")
+    if not parents and not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{option} {path}: expected a folder to make it in, got none")
+    path.mkdir(exist_ok=True, parents=parents)
+
+
 def require_picture(path: Path, option: str) -> None:
     """Raise ValueError unless a path is that of a picture."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):

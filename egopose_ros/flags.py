@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, Mapping, Sequence
 
 import yaml
 
-from egopose_ros.config import ConfigError, Option, T, options, replace
+from egopose_ros.config import Config, ConfigError, Leaf, Option, T, options, replace
 
 
 def add_flags(parser: argparse._ActionsContainer, tree: Any, only: tuple[str, ...] = ()) -> None:
@@ -42,7 +42,20 @@ def assignment(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator:
         raise ConfigError(f"--set: expected name=value, got '{text}'")
-    return name, yaml.safe_load(value) if value else value
+    try:
+        return name, yaml.safe_load(value) if value else value
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"--set {name}: expected a value in YAML, got '{value}'") from None
+
+
+def settings(assignments: Sequence[str], flags: Mapping[str, str]) -> dict[str, Leaf]:
+    """Return the estimator's settings that `--set` and flags of their own give.
+
+    A flag wins; one that is '' was not given. ConfigError for a setting that there is not or that does not fit.
+    """
+    given = dict(assignment(text) for text in assignments) | {name: value for name, value in flags.items() if value}
+    replace(Config(), given)
+    return given
 
 
 def flag(item: Option) -> str:

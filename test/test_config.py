@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from egopose_ros.config import Config, ConfigError, flatten, options, replace
-from egopose_ros.flags import assignment
+from egopose_ros.flags import assignment, settings
 
 LEAVES = list(options(Config))
 
@@ -61,3 +61,13 @@ def test_an_assignment_is_yaml_or_empties_a_text():
         replace(config, dict([assignment("window.max_gap_s=")]))
     with pytest.raises(ConfigError, match="expected name=value, got 'tf.enabled'"):
         assignment("tf.enabled")
+    with pytest.raises(ConfigError, match=r"--set tf.rate_hz: expected a value in YAML, got '\['"):
+        assignment("tf.rate_hz=[")
+
+
+def test_a_flag_that_was_given_wins_over_an_assignment_and_all_are_checked():
+    flags = {"network.name": "", "runtime.precision": "bf16"}
+    given = settings(["network.name=ag_egopose", "runtime.precision=fp32"], flags)
+    assert given == {"network.name": "ag_egopose", "runtime.precision": "bf16"}
+    with pytest.raises(ConfigError, match="network.name: expected one of"):
+        settings(["network.name=nothing"], flags)

@@ -27,8 +27,15 @@ class CalibrationError(ValueError):
 
 
 def load(path: str | Path) -> Rig:
-    """Read and validate a calibration file of any known format; CalibrationError says what is wrong with it."""
+    """Read and validate a calibration file of any known format; CalibrationError says what is wrong with it.
+
+    FileNotFoundError or IsADirectoryError where there is no file.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: expected a calibration file, got a folder")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a calibration file, got nothing there")
     try:
         rig = _parse(path.read_text(encoding="utf-8-sig"), path.stem)
         check(rig)
@@ -114,10 +121,17 @@ def _document(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text) if text.lstrip().startswith("{") else next(iter(yaml.safe_load_all(text)), None)
     except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"expected JSON, YAML or OCamCalib text, got what does not parse: {error}") from None
+        raise ValueError(f"expected JSON, YAML or OCamCalib text, got what does not parse: {_line(error)}") from None
     if not isinstance(data, dict):
         raise ValueError(f"expected a mapping, got {type(data).__name__}")
     return data
+
+
+def _line(error: Exception) -> str:
+    """Return what a parser says, and where, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    text = f"{error.problem} in line {mark.line + 1}" if mark is not None else str(error)
+    return " ".join(text.split())
 
 
 def _own(data: dict[str, Any]) -> Rig:

@@ -11,7 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from egopose_ros import pipeline as pipelines
-from egopose_ros.commands.evaluation_outcome import Contender, Evaluation, concluded, picture, recording_json
+from egopose_ros.commands.evaluation_outcome import (
+    Contender, Evaluation, concluded, picture, recording_json, told_apart
+)  # fmt: skip
 from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation import results, scores
 from egopose_ros.evaluation import truth as truths
@@ -22,7 +24,7 @@ from egopose_ros.evaluation.truth import Truth, TruthError
 from egopose_ros.ros import bag_runs, bag_truth
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import PoseBag
-from egopose_ros.ros.bag_reader import BagError, BagReader
+from egopose_ros.ros.bag_reader import BagError, BagReader, said_loss
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import DEGREES_OF_FREEDOM
 from egopose_ros.viewer.overlay import View
@@ -45,7 +47,7 @@ class Subject:
     truth_skeleton: str
     protocol: str
     predictions: tuple[Path, ...]
-    """bags of poses recorded live, none or one for each bag"""
+    """bags of poses recorded live: any number of one bag, or one for each of several"""
     predictions_topic: str
     output: Path | None
     """folder for the poses"""
@@ -68,24 +70,31 @@ class _Bag:
     count: int = 0
 
 
-def evaluate(subject: Subject) -> Evaluation:
-    """Run every contender over every bag and score the poses; ValueError or OSError for what does not fit."""
-    if subject.predictions and len(subject.predictions) != len(subject.bags):
-        raise ValueError(f"--predictions: expected one for each of {len(subject.bags)} bags, got {len(subject.predictions)}")
+def evaluate(subject: Subject, poses: contextlib.ExitStack) -> Evaluation:
+    """Run every contender over every bag and score the poses; ValueError or OSError for what does not fit.
+
+    The bags of poses take their names when `poses` is closed, and leave nothing where that is by an error.
+    """
+    count, predictions = len(subject.bags), len(subject.predictions)
+    if count > 1 and predictions not in (0, count):
+        raise ValueError(f"--predictions: expected one for each of {count} bags, got {predictions}")
     offset_s = _offset(subject.truth_offset)
     with contextlib.ExitStack() as stack:
         bags = [_open(stack, path, subject, offset_s) for path in subject.bags]
-        checkpoints, comparisons = zip(*(_run(subject, bags, index) for index in range(len(subject.contenders))))
-        live, agreements = _live(stack, subject, bags, comparisons[0])
+        checkpoints, comparisons = zip(*(_run(subject, bags, index, poses) for index in range(len(subject.contenders))))
+        live = _live(subject, bags, comparisons[0])
         return concluded(
             subject.protocol,
             [_bag_json(bag) for bag in bags],
-            [*comparisons, *([live] if live else [])],
+            [*comparisons, *_live_runs(live, bags)],
             _pictures(bags, comparisons[0]),
             checkpoints=checkpoints,
-            live=[results.agreement_json(path, a) for path, a in zip(subject.predictions, agreements)],
-            agreements=agreements,
-            losses=[f"bag {bag.reader.path}: {bag.reader.loss}" for bag in bags if bag.reader.loss],
+            live=[results.agreement_json(one.path, one.part.run.label, one.agreement, one.loss) for one in live],
+            agreements=[one.agreement for one in live],
+            losses=[
+                *(line for bag in bags for line in said_loss(bag.reader)),
+                *(f"bag {one.path}: {one.loss}; frames without a pose may be lost with it" for one in live if one.loss),
+            ],
         )
 
 
@@ -121,7 +130,7 @@ def _truth(reader: BagReader, config: Config, frames: BagFrames, subject: Subjec
     return bag_runs.open_truth(frames, config, name, subject.truth_frame, subject.truth_skeleton)
 
 
-def _run(subject: Subject, bags: list[_Bag], index: int) -> tuple[str, list[Comparison]]:
+def _run(subject: Subject, bags: list[_Bag], index: int, poses: contextlib.ExitStack) -> tuple[str, list[Comparison]]:
     """Return the weights of a contender and its comparison on each bag."""
     contender, parts, checkpoint = subject.contenders[index], [], ""
     for number, bag in enumerate(bags):
@@ -130,16 +139,13 @@ def _run(subject: Subject, bags: list[_Bag], index: int) -> tuple[str, list[Comp
             bag.frames.notes[warning] = None
         bag.rig, checkpoint = pipeline.rig, pipeline.checkpoint
         builder = RunBuilder()
-        with contextlib.ExitStack() as stack:
-            poses = None
-            if subject.output is not None:
-                suffix = f"_{index}" if len(subject.contenders) > 1 else ""
-                name = f"poses_{bag.reader.path.stem}{f'_{number}' if len(bags) > 1 else ''}{suffix}"
-                poses = stack.enter_context(PoseBag(subject.output / name))
-            progress = stack.enter_context(tqdm(desc=contender.label, unit="frame", disable=None))
-            bag_runs.run(
-                pipeline, bag.frames, builder, poses, on_frame=progress.update, together=subject.together
-            )
+        written = None
+        if subject.output is not None:
+            suffix = f"_{index}" if len(subject.contenders) > 1 else ""
+            name = f"poses_{bag.reader.path.stem}{f'_{number}' if len(bags) > 1 else ''}{suffix}"
+            written = poses.enter_context(PoseBag(subject.output / name))
+        with tqdm(desc=contender.label, unit="frame", disable=None) as progress:
+            bag_runs.run(pipeline, bag.frames, builder, written, on_frame=progress.update, together=subject.together)
         run = builder.build(contender.label, pipeline.network_name, pipeline.weights_trained, 0, DEGREES_OF_FREEDOM)
         bag.count = run.size
         _synchronise(bag, run)
@@ -177,21 +183,41 @@ def _compare(run: Run, bag: _Bag, protocol: str) -> Comparison:
     return scores.compare(run, bag.truth, protocol, bag.offset_s or 0.0, in_view)
 
 
-def _live(
-    stack: contextlib.ExitStack, subject: Subject, bags: list[_Bag], offline: list[Comparison]
-) -> tuple[list[Comparison], list[Agreement]]:
+@dataclass(frozen=True)
+class _Live:
+    """Poses of a bag that were recorded live."""
+
+    path: Path
+    part: Comparison
+    agreement: Agreement
+    """with those made here"""
+    loss: str
+    """what is missing of a damaged bag of them"""
+
+
+def _live(subject: Subject, bags: list[_Bag], offline: list[Comparison]) -> list[_Live]:
     """Score poses that were recorded live, and hold them against those made here."""
-    parts, agreements = [], []
-    for path, bag, mine in zip(subject.predictions, bags, offline):
-        reader = stack.enter_context(BagReader(path))
+    result = []
+    paths = subject.predictions
+    several = len(paths) if len(bags) == 1 else 1
+    files = [(str(path), "") for path in paths]
+    labels = told_apart(files) if len(bags) == 1 else told_apart(files[:1]) * len(files)  # of several bags: one run
+    for path, label, bag, mine in zip(paths, labels, bags * several, list(offline) * several):
         builder = RunBuilder()
-        network, trained, dropped = bag_runs.recorded(
-            reader, subject.predictions_topic, builder, bag.config.window.max_gap_s
-        )
-        run = builder.build(f"live: {path.stem}", network, trained, dropped, DEGREES_OF_FREEDOM)
-        parts.append(_compare(run, bag, subject.protocol))
-        agreements.append(agreement(mine.run, run))
-    return parts, agreements
+        with BagReader(path) as reader:
+            network, trained, dropped = bag_runs.recorded(
+                reader, subject.predictions_topic, builder, bag.config.window.max_gap_s
+            )
+            loss = reader.loss
+        run = builder.build(f"live: {label}", network, trained, dropped, DEGREES_OF_FREEDOM)
+        result.append(_Live(path, _compare(run, bag, subject.protocol), agreement(mine.run, run), loss))
+    return result
+
+
+def _live_runs(live: list[_Live], bags: list[_Bag]) -> list[list[Comparison]]:
+    """Return the comparisons of each run: every recording of the one bag is a run, or those of several bags are one."""
+    parts = [one.part for one in live]
+    return [[part] for part in parts] if len(bags) == 1 else [parts] if parts else []
 
 
 def _pictures(bags: list[_Bag], parts: list[Comparison]) -> list[Picture]:

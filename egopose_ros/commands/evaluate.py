@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import Callable
 
-from egopose_ros.commands import evaluate_split
+from egopose_ros.commands import DAMAGED, evaluate_split
 from egopose_ros.commands.bag_evaluation import Subject, evaluate
 from egopose_ros.commands.evaluation_outcome import Contender, Evaluation, contenders
 from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation import results
 from egopose_ros.evaluation.protocols import PROTOCOLS
+from egopose_ros.evaluation.report_data import Report
 from egopose_ros.evaluation.runs import UNLIKE
 from egopose_ros.evaluation.sheet import write_sheet
-from egopose_ros.files import require_folder, require_picture, write_whole
-from egopose_ros.flags import assignment
+from egopose_ros.files import make_folder, require_folder, require_picture, write_whole
+from egopose_ros.flags import settings
 from egopose_ros.networks.table import NETWORKS
 from egopose_ros.ros.bag_runs import TOGETHER
 from egopose_ros.skeleton import SKELETONS
 
-DAMAGED = 3
-"""exit status where all is done, but a bag was damaged"""
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 _OF_BAGS = (
     "topics", "calibration", "truth", "truth_frame", "truth_skeleton", "predictions", "predictions_topic"
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", action="append", default=[],
         help="checkpoint, a file or the name of one that ships (default: the network's own); again: compare",
     )  # fmt: skip
-    parser.add_argument("--precision", default="auto", help="as runtime.precision")
+    parser.add_argument("--precision", default="", help="as runtime.precision (default auto)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the estimator; repeatable"
     )
@@ -76,7 +77,7 @@ def _add_bag_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--truth-skeleton", default="", choices=tuple(SKELETONS), help="skeleton of its joints, if unclear")
     group.add_argument(
         "--predictions", action="append", default=[], type=Path, metavar="BAG",
-        help="poses recorded live, one bag for each BAG: scored beside, and compared with those made here",
+        help="poses recorded live, scored beside those made here and compared: a bag for each BAG, or several for one",
     )  # fmt: skip
     group.add_argument("--predictions-topic", default="", help="their topic, where a bag has several")
 
@@ -97,23 +98,31 @@ def run(arguments: argparse.Namespace) -> int:
     # What can be wrong with the command line is found before the work.
     baseline = results.read_baseline(arguments.gate) if arguments.gate is not None else None
     tolerances = results.parse_tolerances(arguments.tolerance)
+    flags = {"runtime.precision": arguments.precision, "camera.calibration": arguments.calibration}
+    overrides = settings(arguments.set, flags)
+    networks = arguments.network or [overrides.get("network.name", Config().network.name)]
+    subjects = contenders(networks, arguments.checkpoint)
+    render = _renderer() if arguments.output is not None else None
     if arguments.output is not None:
-        require_folder(arguments.output / METRICS_FILE if arguments.output.is_dir() else arguments.output, "--output")
-        arguments.output.mkdir(exist_ok=True)
-    subjects = contenders(arguments.network, arguments.checkpoint)
-    overrides = dict(assignment(item) for item in arguments.set) | {"runtime.precision": arguments.precision}
-    if arguments.bags:
-        evaluation = evaluate(_subject(arguments, subjects, overrides))
-    else:
-        evaluation = evaluate_split.evaluate(arguments, subjects, overrides)
-    content = json.dumps(evaluation.numbers, indent=2) + "\n"
-    print(_table(evaluation))
-    if arguments.json is not None:
-        write_whole(arguments.json, content)
+        make_folder(arguments.output, "--output")
+        require_folder(arguments.output / METRICS_FILE, "--output")
+    with contextlib.ExitStack() as poses:  # which take their names last, when all else is written
+        if arguments.bags:
+            evaluation = evaluate(_subject(arguments, subjects, overrides), poses)
+        else:
+            evaluation = evaluate_split.evaluate(arguments, subjects, overrides)
+        content = json.dumps(evaluation.numbers, indent=2) + "\n"
+        report = render(evaluation.report) if render is not None else ""
+        print(_table(evaluation))
+        if arguments.sheet is not None:
+            write_sheet(arguments.sheet, evaluation.report.pictures)
+        if arguments.json is not None:
+            write_whole(arguments.json, content)
+        if arguments.output is not None:
+            write_whole(arguments.output / METRICS_FILE, content)
+            write_whole(arguments.output / REPORT_FILE, report)
     if arguments.output is not None:
-        _write_report(evaluation, arguments.output, content)
-    if arguments.sheet is not None:
-        write_sheet(arguments.sheet, evaluation.report.pictures)
+        print(f"report: {arguments.output / REPORT_FILE}")
     for line in evaluation.losses:
         print(f"egopose evaluate: {line}", file=sys.stderr)
     if baseline is not None and not _passes(evaluation, baseline, tolerances):
@@ -122,8 +131,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _subject(arguments: argparse.Namespace, subjects: tuple[Contender, ...], overrides: dict[str, Leaf]) -> Subject:
-    if arguments.calibration:
-        overrides = {**overrides, "camera.calibration": arguments.calibration}
     return Subject(
         bags=tuple(arguments.bags),
         contenders=subjects,
@@ -141,14 +148,12 @@ def _subject(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
     )
 
 
-def _write_report(evaluation: Evaluation, folder: Path, content: str) -> None:
+def _renderer() -> Callable[[Report], str]:
     try:
         from egopose_ros.evaluation.report import render
     except ImportError as error:
         raise ValueError(f"--output: the report needs matplotlib, `pip install 'egopose_ros[eval]'`: {error}") from None
-    write_whole(folder / METRICS_FILE, content)
-    write_whole(folder / REPORT_FILE, render(evaluation.report))
-    print(f"report: {folder / REPORT_FILE}")
+    return render
 
 
 def _passes(evaluation: Evaluation, baseline: dict[str, float], tolerances: dict[str, tuple[float, bool]]) -> bool:

@@ -40,11 +40,17 @@ def contenders(networks: Sequence[str], checkpoints: Sequence[str]) -> tuple[Con
         raise ValueError(f"--network: expected one, or one for each of {len(checkpoints)} checkpoints, got {len(networks)}")
     names = [*networks] * (len(checkpoints) if len(networks) == 1 and checkpoints else 1)
     pairs = list(zip(names, checkpoints or [""] * len(names)))
-    labels = [Path(file).stem if file and len(pairs) > 1 else network for network, file in pairs]
+    # A contender alone is called by its network, whatever its weights are.
+    labels = told_apart([(file if len(pairs) > 1 else "", network) for network, file in pairs])
+    return tuple(Contender(label, *pair) for label, pair in zip(labels, pairs))
+
+
+def told_apart(named: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a label for each (file, name): the file's name, without a file the other; with folder or number for twins."""
+    labels = [Path(file).stem if file else name for file, name in named]
     if len(set(labels)) < len(labels):  # files of the same name differ in their folder
-        labels = [f"{Path(file).absolute().parent.name}/{Path(file).stem}" if file else network for network, file in pairs]
-    unique = [label if labels.count(label) == 1 else f"{label} ({number})" for number, label in enumerate(labels, 1)]
-    return tuple(Contender(label, *pair) for label, pair in zip(unique, pairs))
+        labels = [f"{Path(file).absolute().parent.name}/{Path(file).stem}" if file else name for file, name in named]
+    return [label if labels.count(label) == 1 else f"{label} ({number})" for number, label in enumerate(labels, 1)]
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Evaluation:
     """of each run"""
     report: Report
     losses: tuple[str, ...] = ()
-    """one line for each damaged bag"""
+    """one line for each damaged bag, of predictions too"""
 
 
 def concluded(

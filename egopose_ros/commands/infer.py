@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +18,11 @@ from tqdm import tqdm
 
 from egopose_ros import pipeline as pipelines
 from egopose_ros.camera.rig import Rig
-from egopose_ros.config import Config, Leaf, replace
+from egopose_ros.commands import DAMAGED
+from egopose_ros.config import Config, replace
 from egopose_ros.datasets.footage import FPS, Footage, NamedFrame
-from egopose_ros.files import require_folder, write_whole
-from egopose_ros.flags import assignment
+from egopose_ros.files import make_folder, require_folder, write_whole
+from egopose_ros.flags import settings
 from egopose_ros.networks.table import NETWORKS
 from egopose_ros.pipeline import Pipeline, StreamState
 from egopose_ros.ros import bag_runs
@@ -34,6 +37,7 @@ VERSION = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.epilog = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 done with what is whole of a damaged recording."
     parser.add_argument("input", help="video file, folder of images, bag, or the number of a camera device")
     parser.add_argument("--calibration", default="", help="calibration file (a bag may bring its own)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="poses of all frames")
@@ -41,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--independent", action="store_true", help="each image is the first frame of its own stream")
     parser.add_argument("--fps", type=float, default=FPS, help="rate of a folder's images (default 30)")
     parser.add_argument("--frames", type=int, default=0, metavar="N", help="end after so many (default: at the end)")
-    parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
+    parser.add_argument("--network", default="", choices=tuple(NETWORKS), help=f"default {Config().network.name}")
     parser.add_argument("--checkpoint", default="", help="checkpoint, a file or the name of one that ships (default: its own)")
     parser.add_argument("--topics", nargs="+", default=(), help="image topics of the rig, where a bag has several")
     parser.add_argument(
@@ -52,11 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Infer every frame; the JSON file appears when all is done. Ctrl-C ends a camera and keeps what there is."""
     require_folder(arguments.out, "--out")
-    if not arguments.fps > 0:
+    if not 0 < arguments.fps < math.inf:
         raise ValueError(f"--fps: expected a rate above 0, got {arguments.fps:g}")
+    if arguments.frames < 0:
+        raise ValueError(f"--frames: expected a number above 0, or 0 for all, got {arguments.frames}")
     if arguments.draw is not None:
-        require_folder(arguments.draw / "image" if arguments.draw.is_dir() else arguments.draw, "--draw")
-        arguments.draw.mkdir(exist_ok=True)
+        make_folder(arguments.draw, "--draw")
     with contextlib.ExitStack() as stack:
         pipeline, items, loss = _open(stack, arguments)
         entries = _infer(pipeline, items, arguments)
@@ -67,32 +72,38 @@ def run(arguments: argparse.Namespace) -> int:
         if not pipeline.weights_trained:
             print("random weights: these poses mean nothing")
         if loss():
-            raise ValueError(f"{arguments.input}: {loss()}; {arguments.out} holds the poses until there")
-    return 0
+            text = f"{arguments.input}: {loss()}; {arguments.out} holds the poses until there"
+            print(f"egopose infer: {text}", file=sys.stderr)
+        return DAMAGED if loss() else 0
 
 
 def _open(
     stack: contextlib.ExitStack, arguments: argparse.Namespace
 ) -> tuple[Pipeline, Iterator[NamedFrame], Callable[[], str]]:
     """Return the pipeline, the frames, and what says of a damaged recording how much is lost."""
-    overrides: dict[str, Leaf] = dict(assignment(item) for item in arguments.set)
-    overrides |= {"network.name": arguments.network, "network.checkpoint": arguments.checkpoint}
-    if arguments.calibration:
-        overrides["camera.calibration"] = arguments.calibration
+    flags = {
+        "network.name": arguments.network,
+        "network.checkpoint": arguments.checkpoint,
+        "camera.calibration": arguments.calibration,
+    }
+    overrides = settings(arguments.set, flags)
     path = Path(arguments.input)
     if is_bag(path):
         reader = stack.enter_context(BagReader(path))
         config = bag_runs.settings(reader, tuple(arguments.topics), overrides)
         frames = BagFrames(reader, config)
         return bag_runs.load(frames, config), _of_bag(frames), lambda: reader.loss
+    if arguments.topics:
+        raise ValueError(f"--topics: expected a bag, got {arguments.input}")
     if not path.exists() and not arguments.input.isdigit():
         raise FileNotFoundError(f"{path}: expected a video, a folder of images, a bag or a camera's number, got nothing there")
-    if not arguments.calibration:
-        raise ValueError("--calibration: expected a calibration file for this input, got none")
     config = replace(Config(), overrides)
-    rig = pipelines.load_rig(arguments.calibration)
+    if not config.camera.calibration:
+        raise ValueError("--calibration: expected a calibration file for this input, got none")
+    rig = pipelines.load_rig(config.camera.calibration)
     if len(rig.cameras) != 1:
-        raise ValueError(f"--calibration {arguments.calibration}: expected one camera for this input, got {len(rig.cameras)}")
+        named = config.camera.calibration
+        raise ValueError(f"--calibration {named}: expected one camera for this input, got {len(rig.cameras)}")
     if arguments.input.isdigit() and not path.exists():
         return pipelines.load(config, rig), _of_camera(stack, int(arguments.input)), lambda: ""
     frames = stack.enter_context(Footage(path, arguments.fps))

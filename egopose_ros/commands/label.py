@@ -15,18 +15,17 @@ import torch
 from tqdm import tqdm
 
 from egopose_ros import checkpoint
+from egopose_ros.commands import DAMAGED
 from egopose_ros.config import Config, Leaf, replace
 from egopose_ros.datasets.footage import FPS
-from egopose_ros.flags import assignment
+from egopose_ros.files import make_folder
+from egopose_ros.flags import settings
 from egopose_ros.labelling import engines
 from egopose_ros.labelling.engines import Progress
 from egopose_ros.labelling.manifest import FAILED, Entry, Manifest
 from egopose_ros.labelling.recordings import Reading, find
 from egopose_ros.labelling.teacher import PARTIAL, Task, size_of
 from egopose_ros.networks.table import NETWORKS
-
-DAMAGED = 3
-"""exit status where everything is labelled, but a recording only as far as it goes"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the labels; run again to go on"
     )
-    parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
+    parser.add_argument("--network", default="", choices=tuple(NETWORKS), help=f"default {Config().network.name}")
     parser.add_argument(
         "--checkpoint", default="", help="the teacher's checkpoint, a file or the name of one that ships (default: its own)"
     )
@@ -75,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = replace(Config(), reading.overrides)
     sources = find(arguments.input)
     out = arguments.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, "--out", parents=True)
     header = {"teacher": _teacher(config), "reading": reading.as_json(), "images": not arguments.no_images}
     with Manifest(out, header) as manifest:
         shutil.rmtree(out / PARTIAL, ignore_errors=True)  # of a run that was killed
@@ -88,13 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Leaf]:
     """Return the settings that are not a recording's own; files by absolute paths, for workers elsewhere."""
-    overrides: dict[str, Leaf] = dict(assignment(item) for item in arguments.set)
-    overrides["network.name"] = arguments.network
+    flags = {"network.name": arguments.network}
     if arguments.checkpoint:
-        overrides["network.checkpoint"] = str(checkpoint.locate(arguments.checkpoint).resolve())
+        flags["network.checkpoint"] = str(checkpoint.locate(arguments.checkpoint).resolve())
     if arguments.calibration:
-        overrides["camera.calibration"] = str(Path(arguments.calibration).resolve())
-    return overrides
+        flags["camera.calibration"] = str(Path(arguments.calibration).resolve())
+    return settings(arguments.set, flags)
 
 
 def _teacher(config: Config) -> dict[str, Any]:

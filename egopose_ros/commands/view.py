@@ -6,12 +6,13 @@ import argparse
 import contextlib
 import os
 import signal
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 from egopose_ros.config import ViewerConfig
-from egopose_ros.flags import add_flags, assignment, configuration
+from egopose_ros.flags import add_flags, configuration, settings
 from egopose_ros.viewer.monitor import GraphMonitor
 from egopose_ros.viewer.page import Page
 from egopose_ros.viewer.playback import Playback
@@ -70,11 +71,8 @@ def _bag(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from egopose_ros.ros import bag_view
 
     viewer = configuration(arguments, replace(ViewerConfig(), topics=(), truth=""))
-    overrides = dict(assignment(item) for item in arguments.set)
-    if arguments.network:
-        overrides["network.name"] = arguments.network
-    if viewer.calibration:
-        overrides["camera.calibration"] = viewer.calibration
+    flags = {"network.name": arguments.network or "", "camera.calibration": viewer.calibration}
+    overrides = settings(arguments.set, flags)
     asked = bag_view.Asked(
         arguments.bag,
         viewer.topics,
@@ -86,6 +84,8 @@ def _bag(arguments: argparse.Namespace, stop: threading.Event) -> int:
     )
     with contextlib.ExitStack() as stack:
         recording = stack.enter_context(bag_view.opened(asked))
+        for line in recording.losses:
+            print(f"egopose view: {line}", file=sys.stderr)
         playback = Playback(recording)
         timeline = Timeline(playback)
         page = Page(playback, host=viewer.host, port=viewer.port, controls=timeline.lay_out)

@@ -149,6 +149,8 @@ def _live(report: Report) -> str:
             f"{live['largest_mm']} mm from its offline place (median {live['median_mm']} mm).{unlike} "
             f"{len(live['dropped_ns'])} frames have no live pose{': at ' if dropped else '.'}{dropped}{more}{' s.' if dropped else ''}</p>"
         )
+        if live["loss"]:
+            rows.append(f'<p class="warning">{html.escape(live["predictions"])}: {html.escape(live["loss"])}</p>')
     return "".join(rows)
 
 

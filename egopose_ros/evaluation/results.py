@@ -97,10 +97,12 @@ def published_json(comparison: Comparison) -> dict[str, Any]:
     return {name: _number(value) for name, value in told.items()}
 
 
-def agreement_json(path: Path, a: Agreement) -> dict[str, Any]:
-    """Return how poses recorded live compare with those made offline."""
+def agreement_json(path: Path, label: str, a: Agreement, loss: str) -> dict[str, Any]:
+    """Return how poses recorded live, the run of a label, compare with those made offline; `loss` of a damaged bag."""
     return {
         "predictions": str(path),
+        "label": label,
+        "loss": loss,
         "common": a.common,
         "largest_mm": None if np.isnan(a.largest_m) else round(a.largest_m * 1000.0, 6),
         "median_mm": None if np.isnan(a.median_m) else round(a.median_m * 1000.0, 6),

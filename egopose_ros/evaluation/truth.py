@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+import struct
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Sequence
@@ -26,6 +29,11 @@ _ALIASES = {
     "ball": "foot", "clavicle": "collar",
 }  # fmt: skip
 """names that others give the joints -> ours"""
+_UNREADABLE = (
+    OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, csv.Error,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""what the decoders of a damaged file or one of another kind meet"""
 
 
 class TruthError(ValueError):
@@ -179,16 +187,39 @@ def load(path: Path, frame: str = "", wanted: str = "") -> Truth:
     with a dot). JSON: {"frames": [{"stamp_ns", "joints_m"}], "joint_names"}, as `egopose infer` writes. NPZ: stamps_ns,
     joints (T, J, 3), joint_names or skeleton, and optionally frame, visible (T, J) or (T, V, J). Metres.
     """
-    readers = {".csv": _read_csv, ".json": _read_json, ".npz": _read_npz}
-    if path.suffix.lower() not in readers:
-        raise TruthError(f"{path}: expected {', '.join(readers)} or a topic of the bag, got '{path.suffix}'")
+    kinds = {
+        ".csv": (_read_csv, "a header with stamp_ns or time and NAME_x, NAME_y, NAME_z, and a row of numbers a frame"),
+        ".json": (_read_json, '{"frames": [{"stamp_ns", "joints_m"}, ...], "joint_names": [...]}'),
+        ".npz": (_read_npz, "arrays stamps_ns (T,), joints (T, J, 3), and joint_names (J,) or skeleton"),
+    }
+    if path.suffix.lower() not in kinds:
+        raise TruthError(f"{path}: expected {', '.join(kinds)} or a topic of the bag, got '{path.suffix}'")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a file of ground truth, got nothing there")
+    read, expected = kinds[path.suffix.lower()]
     try:
-        truth = readers[path.suffix.lower()](path, wanted)
-    except (KeyError, IndexError, TypeError, OSError) as error:
-        raise TruthError(f"{path}: expected ground truth as `egopose evaluate --help` describes, got: {error!r}") from error
+        truth = read(path, wanted)
+    except TruthError:
+        raise
+    except _UNREADABLE as error:
+        raise TruthError(f"{path}: expected {expected}, got {_line(error)}") from error
     return replace(truth, frame=frame) if frame else truth
+
+
+def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz, or those of some names that it has; TruthError for a file that is none."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive if not names or name in names}
+    except _UNREADABLE as error:
+        expected = ", ".join(names) or "stamps_ns, joints, and joint_names or skeleton"
+        raise TruthError(f"{path}: expected arrays {expected} in an .npz, got {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """Return an error in one line of 200 letters at most."""
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _read_csv(path: Path, wanted: str) -> Truth:
@@ -217,28 +248,23 @@ def _read_csv(path: Path, wanted: str) -> Truth:
         stamps = [row[lower.index(clock)] for row in cells]
         # Nanoseconds do not fit a float.
         stamps_ns = [int(s) if clock.endswith("_ns") else round(float(s) * 1e9) for s in stamps]
-    except ValueError as error:
-        raise TruthError(f"{path}: expected numbers, got {error}") from None
+    except (ValueError, OverflowError) as error:
+        raise TruthError(f"{path}: expected numbers, got {_line(error)}") from None
     return _named(str(path), np.array(stamps_ns, np.int64), values.reshape(len(cells), len(names), 3), names, "camera", wanted)
 
 
 def _read_json(path: Path, wanted: str) -> Truth:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise TruthError(f"{path}: expected JSON, got {error}") from None
+    content = json.loads(path.read_text())
     frames = [frame for frame in content["frames"] if frame.get("joints_m") is not None]
     joints = np.array([frame["joints_m"] for frame in frames], np.float64).reshape(len(frames), -1, 3)
     stamps_ns = np.array([frame["stamp_ns"] for frame in frames], np.int64)
+    if joints.shape[1] != len(content["joint_names"]):
+        raise TruthError(f"{path}: expected {len(content['joint_names'])} joints for its names, got {joints.shape[1]}")
     return _named(str(path), stamps_ns, joints, content["joint_names"], content.get("frame", "camera"), wanted)
 
 
 def _read_npz(path: Path, wanted: str) -> Truth:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            content: dict[str, Any] = dict(archive)
-    except ValueError as error:
-        raise TruthError(f"{path}: expected arrays without pickled objects, got {error}") from None
+    content = read_arrays(path)
     names = list(skeleton(str(content["skeleton"])).joints) if "skeleton" in content else content["joint_names"].tolist()
     joints = content["joints"]
     if joints.shape != (len(content["stamps_ns"]), len(names), 3):

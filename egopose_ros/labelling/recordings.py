@@ -16,7 +16,7 @@ from egopose_ros.datasets import footage
 from egopose_ros.datasets.footage import Footage
 from egopose_ros.ros import bag_runs
 from egopose_ros.ros.bag_frames import BagFrame, BagFrames
-from egopose_ros.ros.bag_reader import BAGS, BagReader, is_bag
+from egopose_ros.ros.bag_reader import BagReader, is_bag, is_bag_file
 from egopose_ros.ros.bag_settings import CALIBRATION
 
 FRAME_ID = "camera"
@@ -128,7 +128,7 @@ def _within(folder: Path) -> Iterator[Path]:
     """Yield the folder if it is a recording itself, else the recordings in it, in the order of their names."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     files = [entry for entry in entries if entry.is_file()]
-    bags = [file for file in files if file.suffix.lower() in BAGS]
+    bags = [file for file in files if is_bag_file(file)]
     # A recorder that was killed left no metadata; its files then have the name of their folder.
     if bags and ((folder / "metadata.yaml").is_file() or all(file.name.startswith(folder.name) for file in bags)):
         yield folder

@@ -110,7 +110,7 @@ class BagFrames:
             if info is None:
                 there = ", ".join(self.bag.candidates(CAMERA_INFO)) or "none"
                 raise BagError(
-                    f"bag {self.bag.path}: expected the calibration of {topic} in a file (--camera.calibration, or "
+                    f"bag {self.bag.path}: expected the calibration of {topic} in a file (--calibration, or "
                     f"calibration.yaml in the bag's folder) or as CameraInfo on {name}, got neither; CameraInfo in the "
                     f"bag: {there}"
                 )

@@ -111,9 +111,19 @@ def _placed(pose: BodyPose, joints_world: np.ndarray | None) -> BodyPose:
     return replace(pose, T_world_camera=T)
 
 
+def is_truth(topic: str) -> bool:
+    """Say whether a topic of poses is called ground truth."""
+    return "ground_truth" in topic
+
+
+def estimated_topics(bag: BagReader) -> list[str]:
+    """Return the topics of an estimator's poses, of those in the camera's frame."""
+    return [topic for topic in bag.candidates(POSE_TYPE) if not is_truth(topic) and not topic.endswith("_global")]
+
+
 def pose_topic(bag: BagReader) -> str:
     """Return the topic of recorded poses; BagError unless there is exactly one that is neither truth nor global."""
-    there = [t for t in bag.candidates(POSE_TYPE) if "ground_truth" not in t and not t.endswith("_global")]
+    there = estimated_topics(bag)
     if POSE in there:
         return POSE
     if len(there) != 1:

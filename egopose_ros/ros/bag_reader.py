@@ -17,6 +17,8 @@ from egopose_ros.ros.bag_salvage import cut_off, salvage
 
 POSE_TYPE = "egopose_ros/msg/BodyPose"
 BAGS = (".mcap", ".db3", ".bag")
+_COMPRESSED = (".mcap.zstd", ".db3.zstd")
+"""files of a bag whose recorder compressed each one"""
 
 
 class BagError(ValueError):
@@ -148,10 +150,11 @@ class BagReader:
             ) from error
 
     def _open(self) -> AnyReader:
+        parts = _parts(self.path)
         damage = cut_off(self.path)
         if not damage:
             try:
-                return self._enter(self.path)
+                return self._enter(parts)
             except PermissionError:
                 raise
             except Exception as error:  # whatever the decoder of a damaged file meets
@@ -161,19 +164,39 @@ class BagReader:
         if not count:
             raise BagError(f"bag {self.path}: expected a db3, mcap or ROS 1 bag, got one without a whole message: {damage}")
         self.loss = f"truncated or unfinished ({damage}): its {count} whole messages are used, what follows is lost"
-        return self._enter(copy)
+        return self._enter([copy])
 
-    def _enter(self, path: Path) -> AnyReader:
-        reader = AnyReader([path], default_typestore=typestore())
+    def _enter(self, paths: list[Path]) -> AnyReader:
+        reader = AnyReader(paths, default_typestore=typestore())
         reader.open()
         self._stack.callback(reader.close)
         return reader
 
 
+def said_loss(bag: BagReader) -> list[str]:
+    """Return the line that tells what of a damaged bag is missing; nothing for a whole one."""
+    return [f"bag {bag.path}: {bag.loss}"] if bag.loss else []
+
+
 def is_bag(path: Path) -> bool:
     """Say whether a path looks like a bag: a file with such an ending, or a folder with such files."""
-    files = path.iterdir() if path.is_dir() else (path,)
-    return any(file.suffix.lower() in BAGS for file in files)
+    return any(map(is_bag_file, path.iterdir() if path.is_dir() else (path,)))
+
+
+def is_bag_file(path: Path) -> bool:
+    """Say whether a file has the name of a bag, or of a part of one."""
+    return path.name.lower().endswith((*BAGS, *_COMPRESSED))
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return what to open: the path, or the files of a folder that has no metadata; BagError for those of several bags."""
+    if not path.is_dir() or (path / "metadata.yaml").is_file():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in BAGS)
+    if len(files) > 1 and not all(file.name.startswith(path.name) for file in files):
+        listed = ", ".join(file.name for file in files[:10])
+        raise BagError(f"bag {path}: expected metadata.yaml, or files named as their folder, got {listed}; name one of them")
+    return files or [path]
 
 
 def typestore() -> Any:

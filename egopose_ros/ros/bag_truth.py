@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from egopose_ros.evaluation.truth import Truth, TruthError, match_names, select
+from egopose_ros.evaluation.truth import Truth, TruthError, match_names, read_arrays, select
 from egopose_ros.geometry import rigid
+from egopose_ros.ros.bag_poses import is_truth
 from egopose_ros.ros.bag_reader import POSE_TYPE, BagError, BagReader
 from egopose_ros.ros.pose_fields import pose_from_message
 from egopose_ros.ros.stamps import to_ns
@@ -25,13 +26,18 @@ _LISTS = (6, 7, 8)
 
 
 def find_topic(bag: BagReader) -> str:
-    """Return the topic of the ground truth; '' where the bag has none. BagError where several could be meant."""
+    """Return the topic of the ground truth; '' where the bag has no poses.
+
+    BagError where several could be meant, or poses that nothing calls ground truth: they may be an estimator's.
+    """
     there = bag.candidates(POSE_TYPE)
+    named = [topic for topic in there if is_truth(topic)]
     if TRUTH_TOPIC in there:
         return TRUTH_TOPIC
-    if len(there) > 1:
-        raise BagError(f"bag {bag.path}: expected one topic of ground truth, got {', '.join(there)}; choose with --truth")
-    return there[0] if there else ""
+    if there and len(named) != 1:
+        kind = "one topic of ground truth" if named else "ground truth, named by its topic or by --truth"
+        raise BagError(f"bag {bag.path}: expected {kind}, got poses on {', '.join(there)}; choose with --truth")
+    return named[0] if named else ""
 
 
 def read(bag: BagReader, topic: str, wanted: str = "") -> Truth:
@@ -74,10 +80,13 @@ def _visible(bag: BagReader, stamps_ns: np.ndarray, joints: int) -> np.ndarray |
     path = (bag.path if bag.path.is_dir() else bag.path.parent) / SIDECAR
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as archive:
-        if "visible" not in archive or "stamps_ns" not in archive:
-            return None
-        visible, of_archive = archive["visible"], archive["stamps_ns"]
+    content = read_arrays(path, ("visible", "stamps_ns"))
+    if len(content) < 2:
+        return None
+    visible, of_archive = content["visible"], content["stamps_ns"]
+    if visible.ndim != 3 or of_archive.shape != visible.shape[:1]:
+        got = f"{visible.shape}, {of_archive.shape}"
+        raise TruthError(f"{path}: expected visible (T, V, J) and stamps_ns (T,), got {got}")
     # Its stamps count from the start of the recording.
     same = len(of_archive) >= len(stamps_ns) and np.array_equal(
         of_archive[: len(stamps_ns)] - of_archive[0], stamps_ns - stamps_ns[0]

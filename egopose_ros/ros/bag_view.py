@@ -15,8 +15,8 @@ from tqdm import tqdm
 from egopose_ros.config import Config, Leaf
 from egopose_ros.ros import bag_runs, images
 from egopose_ros.ros.bag_frames import BagFrames
-from egopose_ros.ros.bag_poses import pose_topic, read_poses
-from egopose_ros.ros.bag_reader import POSE_TYPE, BagError, BagReader
+from egopose_ros.ros.bag_poses import estimated_topics, pose_topic, read_poses
+from egopose_ros.ros.bag_reader import POSE_TYPE, BagError, BagReader, said_loss
 from egopose_ros.ros.bag_truth import TRUTH_TOPIC
 from egopose_ros.ros.stamps import to_ns
 from egopose_ros.structs import TrackingState
@@ -61,14 +61,20 @@ def opened(asked: Asked) -> Iterator[Recording]:
         reader = stack.enter_context(BagReader(asked.bag))
         config = bag_runs.settings(reader, asked.topics, dict(asked.overrides))
         frames = BagFrames(reader, config, decode=False)
-        tracks = [_predicted(path) for path in asked.predictions]
-        tracks += [_recorded(reader, topic, topic) for topic in _pose_topics(reader)]
+        tracks, losses = [], []
+        for path in asked.predictions:
+            with BagReader(path) as predicted:
+                tracks.append(_recorded(predicted, pose_topic(predicted), path.stem))
+                losses += said_loss(predicted)
+        tracks += [_recorded(reader, topic, topic) for topic in estimated_topics(reader)]
         checkpoints = asked.checkpoints if asked.checkpoints or tracks else ("",)
         computed = _Computed(asked, config)
         stack.callback(computed.stop)
         tracks = [*computed.tracks(checkpoints), *tracks]
         cameras = _cameras(frames, config)
-        yield _recording(asked, frames, config, cameras, tracks)
+        recording = _recording(asked, frames, config, cameras, tracks)
+        recording.losses = (*said_loss(reader), *losses)
+        yield recording
 
 
 def _recording(asked: Asked, frames: BagFrames, config: Config, cameras: tuple[Any, ...], tracks: list[Track]) -> Recording:
@@ -119,16 +125,6 @@ def _cameras(frames: BagFrames, config: Config) -> tuple[Any, ...]:
         return pipeline.rig_from_camera_info(frames.camera_infos()).cameras
     except BagError:
         return ()
-
-
-def _pose_topics(reader: BagReader) -> list[str]:
-    there = reader.candidates(POSE_TYPE)
-    return [topic for topic in there if "ground_truth" not in topic and not topic.endswith("_global")]
-
-
-def _predicted(path: Path) -> Track:
-    with BagReader(path) as reader:
-        return _recorded(reader, pose_topic(reader), path.stem)
 
 
 def _recorded(reader: BagReader, topic: str, label: str) -> Track:

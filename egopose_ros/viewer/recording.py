@@ -100,6 +100,8 @@ class Recording:
     truth_skeleton: str = ""
     images: Callable[[int], Sequence[np.ndarray]] | None = None
     """gives the images of a frame, one a view, RGB"""
+    losses: tuple[str, ...] = ()
+    """one line for each damaged bag that it comes from"""
     _errors: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property

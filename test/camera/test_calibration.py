@@ -392,6 +392,7 @@ SKEWED = (np.eye(4) + 0.01 * np.eye(4, k=1) * np.array([1, 1, 0, 0])).tolist()
         ("a: [", "does not parse"),
         ("- 1", "expected a mapping, got list"),
         ("", "expected a mapping, got NoneType"),
+        ("a: [1,\nb: {\n", r"got what does not parse: .* in line \d$"),
         ({"foo": 1}, "expected a calibration of a known format .* got foo"),
         ({"egopose_rig": 2, "cameras": []}, "expected version 1, got 2"),
         ({"egopose_rig": 1, "cameras": []}, "expected one camera or more"),
@@ -441,7 +442,7 @@ def test_what_is_refused_names_file_and_reason(document: Any, message: str, tmp_
     path = write(tmp_path / "rig.yaml", document)
     with pytest.raises(CalibrationError, match=message) as refused:
         calibration.load(path)
-    assert str(refused.value).startswith(f"{path}: ")
+    assert str(refused.value).startswith(f"{path}: ") and "\n" not in str(refused.value)
 
 
 JUNK = (None, "x", -1, 0, 1e300, math.nan, True, [], {}, [1, 2], [[1.0, 2.0]], "1e-3")

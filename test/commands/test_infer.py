@@ -96,15 +96,39 @@ def test_poses_of_a_bag_serve_as_ground_truth_of_the_same_bag(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("source", "expected"),
-    [("missing.mp4", "nothing there"), ("empty", "expected images"), ("text.mp4", "can be decoded"), ("images", "calibration")],
-)
-def test_bad_input_is_one_line(source: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "text.mp4").write_text("no video")
-    pictures(tmp_path / "images")
-    flags = [] if source == "images" else ["--calibration", str(tmp_path / "images" / "calibration.yaml")]
-    (tmp_path / "poses.json").write_text("good")
-    assert cli.main(["infer", str(tmp_path / source), "--out", str(tmp_path / "poses.json"), *flags]) == 1
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("egopose infer:")]
-    assert len(said) == 1 and expected in said[0] and (tmp_path / "poses.json").read_text() == "good"
+    ("source", "flags", "expected"),
+    [
+        ("missing.mp4", "", "nothing there"), ("empty", "", "expected images"), ("text.mp4", "", "can be decoded"),
+        ("images", "--calibration=", "calibration"), ("images", "--topics /a", "--topics: expected a bag, got"),
+        ("images", "--frames -3", "--frames: expected a number above 0"), ("images", "--fps inf", "--fps: expected"),
+        ("images", "--draw text.mp4", "--draw text.mp4: expected a folder"),
+        ("images", "--calibration broken.yaml", "broken.yaml: expected JSON, YAML or OCamCalib text"),
+        ("images", "--calibration empty", "empty: expected a calibration file, got a folder"),
+        ("images", "--set network.checkpoint=nothing", "nothing"),
+        ("images", "--set network.name=nothing", "network.name: expected one of"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(
+    source: str, flags: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("text.mp4").write_text("no video")
+    Path("broken.yaml").write_text("a: [1,\nb: {\n")
+    Path("poses.json").write_text("good")
+    pictures(Path("images"))
+    calibrated = ["--calibration", "images/calibration.yaml", *flags.split()]
+    assert cli.main(["infer", source, "--out", "poses.json", *calibrated]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith("egopose infer: ") and expected in said[0], said
+    assert Path("poses.json").read_text() == "good"
+
+
+def test_a_damaged_bag_is_done_as_far_as_it_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = next(write_bag(tmp_path / "whole", 12).glob("*.mcap"))
+    write_rig(tmp_path)
+    (tmp_path / "cut.mcap").write_bytes(file.read_bytes()[: int(file.stat().st_size * 0.6)])
+    flags = ["--out", str(tmp_path / "poses.json"), "--set", "network.allow_untrained=true"]
+    assert cli.main(["infer", str(tmp_path / "cut.mcap"), *flags]) == 3
+    assert 3 <= len(json.loads((tmp_path / "poses.json").read_text())["frames"]) < 12
+    assert "whole messages are used" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -11,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from bag_maker import HEAD, IMAGE, Maker, head_at, image_at, stamp_at, truth_at, write_bag, write_rig
+from bag_maker import HEAD, IMAGE, TRUTH, Maker, head_at, image_at, stamp_at, truth_at, write_bag, write_rig
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg
 
 from egopose_ros import checkpoint, cli, pipeline
@@ -20,7 +23,7 @@ from egopose_ros.config import Config, replace
 from egopose_ros.networks.table import NETWORKS, build
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import read_poses
-from egopose_ros.ros.bag_reader import BagReader
+from egopose_ros.ros.bag_reader import BagError, BagReader, is_bag, typestore
 from egopose_ros.skeleton import SMPL22, UNREALEGO16
 from egopose_ros.structs import Frame
 from egopose_ros.viewer.overlay import TILE_PX
@@ -100,8 +103,18 @@ def test_the_sheet_has_a_line_for_each_kind_of_frame(result: Path) -> None:
     assert evaluate(result, "--sheet", result / "sheet.gif") == 1 and not (result / "sheet.gif").exists()
 
 
-def test_live_poses_are_held_against_offline_ones(bag: Path, result: Path, tmp_path: Path) -> None:
-    """Poses with two frames missing and one joint moved: what the report must find."""
+def unfinished(bag: Path, path: Path) -> Path:
+    """Write an mcap as of a recorder that was killed: all messages, no index."""
+    data = next(bag.glob("*.mcap")).read_bytes()
+    footer = data.rindex(b"\x02\x14\x00\x00\x00\x00\x00\x00\x00")
+    path.write_bytes(data[: int.from_bytes(data[footer + 9 : footer + 17], "little")])
+    return path
+
+
+def test_live_poses_are_held_against_offline_ones(
+    bag: Path, result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Poses with two frames missing and one joint moved, and beside them all poses in a bag that breaks off."""
     live = tmp_path / "live"
     with BagReader(result / "poses_walk") as source, Maker(live) as maker:
         for index, recorded in enumerate(source.messages(["/estimator/pose"])):
@@ -112,12 +125,53 @@ def test_live_poses_are_held_against_offline_ones(bag: Path, result: Path, tmp_p
                 message.positions = message.positions.copy()
                 message.positions[2] += np.float32(0.004)
             maker.write("/estimator/pose", message, recorded.stamp_ns, "egopose_ros/msg/BodyPose")
-    assert evaluate(bag, "--predictions", live, "--json", tmp_path / "m.json") == 0
-    content = json.loads((tmp_path / "m.json").read_text())
-    (found,) = content["live"]
+    (tmp_path / "other").mkdir()
+    cut = unfinished(result / "poses_walk", tmp_path / "other" / "live.mcap")
+    flags = ("--predictions", live, "--predictions", cut, "--output", tmp_path / "out")
+    assert evaluate(bag, *flags) == 3
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("egopose evaluate: ")]
+    assert len(said) == 1 and f"bag {cut}: truncated or unfinished" in said[0]
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    found, whole = content["live"]
     assert found["common"] == FRAMES - 2 and found["dropped_ns"] == [stamp_at(1), stamp_at(4)]
     assert found["largest_mm"] == pytest.approx(4.0, abs=1e-3) and found["unknown_ns"] == []
-    assert [run["label"] for run in content["runs"]] == ["egoposeformer_v2", "live: live"]
+    assert whole["common"] == FRAMES and "truncated or unfinished" in whole["loss"] and not found["loss"]
+    labels = ["egoposeformer_v2", f"live: {tmp_path.name}/live", "live: other/live"]
+    assert [run["label"] for run in content["runs"]] == labels
+    first, moved, same = (run["metrics"]["mpjpe_mm"]["value"] for run in content["runs"])
+    assert content["runs"][1]["mpjpe_difference_mm"]["value"] != 0.0 and moved != first
+    assert content["runs"][2]["mpjpe_difference_mm"]["value"] == pytest.approx(0.0, abs=1e-3) and same == pytest.approx(first)
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert all(f"<th>{label}</th>" in report for label in labels) and f'"warning">{cut}: truncated' in report
+
+
+def test_of_several_bags_each_has_one_recorded_run(bag: Path, result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    live = result / "poses_walk"
+    assert evaluate(bag, bag, *("--predictions", live) * 3) == 1
+    assert "--predictions: expected one for each of 2 bags, got 3" in capsys.readouterr().err
+    assert evaluate(bag, bag, *("--predictions", live) * 2, "--json", result.parent / "two.json") == 0
+    content = json.loads((result.parent / "two.json").read_text())
+    assert [run["frames"] for run in content["runs"]] == [2 * FRAMES] * 2
+    assert [live["common"] for live in content["live"]] == [FRAMES] * 2
+
+
+def test_what_fails_leaves_the_earlier_results_together(bag: Path, result: Path, tmp_path: Path) -> None:
+    output = shutil.copytree(result, tmp_path / "out")
+    (output / "poses_walk" / "earlier").touch()
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    assert evaluate(bag, "--output", output, "--truth-offset", "3600") == 1
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*") if path != output} == before
+    assert evaluate(bag, "--output", output) == 0
+    assert not (output / "poses_walk" / "earlier").exists()
+
+
+def test_a_report_that_cannot_be_drawn_is_told_before_the_work(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "egopose_ros.evaluation.report", None)
+    monkeypatch.setattr("egopose_ros.commands.evaluate.evaluate", lambda *_: pytest.fail("the work began"))
+    assert evaluate(bag, "--output", tmp_path / "out") == 1
+    assert "the report needs matplotlib" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_the_gate_fails_only_for_what_is_worse_than_tolerated(
@@ -290,14 +344,49 @@ def a_network_that_does_not_fit(path: Path) -> tuple[object, ...]:
     return (write_bag(path, 2), "--checkpoint", path.parent / "weights.safetensors")
 
 
+def a_damaged_truth_beside_the_bag(path: Path) -> tuple[object, ...]:
+    write_bag(path, 2)
+    (path / "truth.npz").write_bytes(b"PK\x03\x04 cut off")
+    return (path,)
+
+
+def a_setting_that_is_no_yaml(path: Path) -> tuple[object, ...]:
+    return (write_bag(path, 2), "--set", "window.max_gap_s=[")
+
+
+def a_setting_that_does_not_fit(path: Path) -> tuple[object, ...]:
+    return (write_bag(path, 2), "--set", "runtime.precision=bogus")
+
+
+def no_calibration_there(path: Path) -> tuple[object, ...]:
+    return (write_bag(path, 2), "--calibration", path.parent / "none.yaml")
+
+
+def a_file_for_a_folder(path: Path) -> tuple[object, ...]:
+    return (write_bag(path, 2), "--output", path.parent / "good.json")
+
+
+def poses_that_are_no_truth(path: Path) -> tuple[object, ...]:
+    """The estimator's own output, the only poses of the bag."""
+    with Maker(path) as maker:
+        maker.image(0)
+        maker.truth(0, "/estimator/pose")
+    write_rig(path)
+    return (path,)
+
+
 BAD = {
+    a_damaged_truth_beside_the_bag: "truth.npz: expected arrays", poses_that_are_no_truth: "got poses on /estimator/pose",
+    a_setting_that_does_not_fit: "runtime.precision: expected one of", a_file_for_a_folder: "new one, got a file",
+    no_calibration_there: "none.yaml: expected a calibration file, got nothing there",
+    a_setting_that_is_no_yaml: "--set window.max_gap_s: expected a value in YAML, got '['",
     live_poses_that_are_not_finite: "/estimator/pose: expected finite joints, got NaN or infinity at",
     live_poses_of_another_hour: "at the stamps of some poses", unknown_type: "got lab_msgs/msg/Mocap",
     unfinished_without_a_message: "without a whole message", empty_bag: "expected topics, got none",
     a_network_that_does_not_fit: "not a complete safetensors file",
     no_images: "got /ground_truth/pose (egopose_ros/msg/BodyPose)",
     other_topic: "/camera/image_raw (sensor_msgs/msg/Image)", two_cameras: "/a/image_raw, /b/image_raw",
-    no_calibration: "CameraInfo", no_truth: "sensor_msgs/msg/Image", two_truths: "/mocap/a, /mocap/b",
+    no_calibration: "in a file (--calibration, or", no_truth: "sensor_msgs/msg/Image", two_truths: "/mocap/a, /mocap/b",
     truth_of_another_hour: "overlaps", truth_of_unknown_type: "geometry_msgs/msg/PoseStamped", zero_frames: "stamp_zero",
     other_size: "expected 64x64", nothing_there: "nothing there", no_bag: "expected a db3, mcap or ROS 1 bag",
     bad_csv: "expected at least 3 joints", bad_baseline: "expected the JSON of an earlier evaluation",
@@ -358,13 +447,36 @@ def test_a_bag_that_breaks_off_is_used_as_far_as_it_goes(
 def test_an_unfinished_mcap_loses_nothing_that_was_written(tmp_path: Path) -> None:
     """A recorder that was killed has written no index: only that is missing."""
     whole = write_bag(tmp_path / "whole", 4)
-    file = next(whole.glob("*.mcap"))
-    data = file.read_bytes()
-    footer = data.rindex(b"\x02\x14\x00\x00\x00\x00\x00\x00\x00")
-    summary = int.from_bytes(data[footer + 9 : footer + 17], "little")
-    (tmp_path / "cut.mcap").write_bytes(data[:summary])
-    with BagReader(whole) as reader, BagReader(tmp_path / "cut.mcap") as cut:
+    with BagReader(whole) as reader, BagReader(unfinished(whole, tmp_path / "cut.mcap")) as cut:
         assert cut.counts == reader.counts and cut.loss and not reader.loss
+
+
+@pytest.mark.parametrize("storage", ["mcap", "db3"])
+def test_whole_files_without_metadata_are_no_damage(storage: str, tmp_path: Path) -> None:
+    """Two parts of a recording whose metadata was lost, the second of them on its own."""
+    folder = write_bag(tmp_path / "walk", 2, storage)
+    with Maker(tmp_path / "more", storage) as maker:
+        for index in range(2, 4):
+            maker.image(index)
+    (folder / "metadata.yaml").unlink()
+    next((tmp_path / "more").glob("*." + storage)).rename(folder / f"walk_1.{storage}")
+    with BagReader(folder) as reader:
+        assert not reader.loss and reader.counts == {IMAGE: 4, HEAD: 2, TRUTH: 2}
+        assert [found.stamp_ns for found in reader.messages([IMAGE])] == [stamp_at(index) for index in range(4)]
+    (folder / f"walk_1.{storage}").rename(folder / f"run.{storage}")
+    with pytest.raises(BagError, match=f"got run.{storage}, .*; name one of them"):
+        BagReader(folder)
+
+
+def test_a_bag_of_compressed_files_is_a_bag(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.SQLITE3)
+    writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
+    with writer:
+        writer.write(writer.add_connection("/text", "std_msgs/msg/String", typestore=typestore()), 1, b"\0" * 9)
+    assert {path.suffix for path in (tmp_path / "bag").iterdir()} == {".zstd", ".yaml"}
+    assert is_bag(tmp_path / "bag") and not is_bag(Path(__file__))
+    with BagReader(tmp_path / "bag") as reader:
+        assert reader.counts == {"/text": 1} and not reader.loss
 
 
 def test_memory_does_not_grow_with_the_bag(tmp_path: Path) -> None:
@@ -479,6 +591,8 @@ def test_two_bags_and_two_networks_are_set_side_by_side(networks: list[Path], tm
 
 def test_different_networks_are_compared(bag: Path, tmp_path: Path) -> None:
     flags = [part for name in NETWORKS for part in ("--network", name)]
+    assert evaluate(bag, "--set", "network.name=ag_egopose", "--json", tmp_path / "m.json") == 0
+    assert numbers(tmp_path / "m.json")["runs"][0]["network"] == "ag_egopose"
     assert evaluate(bag, *flags, "--json", tmp_path / "m.json") == 0
     runs = numbers(tmp_path / "m.json")["runs"]
     assert [run["network"] for run in runs] == [run["label"] for run in runs] == list(NETWORKS)

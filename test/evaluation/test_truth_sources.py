@@ -62,6 +62,39 @@ def test_files_give_what_was_written(write: object, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.joints, EXPECTED, atol=1e-6)
 
 
+def rows(*times: str) -> str:
+    """Return a CSV of three joints at some times."""
+    head = ["time", *(f"{joint}_{axis}" for joint in ("head", "neck", "pelvis") for axis in "xyz")]
+    return "\n".join(",".join(line) for line in [head, *([time] + ["1"] * 9 for time in times)])
+
+
+DAMAGED = {
+    "cut.npz": (b"PK\x03\x04 cut off", "arrays stamps_ns"),
+    "array.npz": (b"\x93NUMPY", "arrays stamps_ns"),
+    "flat.npz": ({"stamps_ns": np.int64(1), "joints": np.zeros(()), "skeleton": "smpl22"}, "arrays stamps_ns"),
+    "number.json": (b'{"frames": [1], "joint_names": []}', '{"frames":'),
+    "empty.json": (b'{"frames": [], "joint_names": []}', '{"frames":'),
+    "list.json": (b"[]", '{"frames":'),
+    "nested.json": (b"[" * 100_000, '{"frames":'),
+    "short.json": (b'{"frames": [{"stamp_ns": 1, "joints_m": [[0, 0, 0]]}], "joint_names": ["head", "neck"]}', "2 joints"),
+    "cell.csv": (rows("1" * 200_000).encode(), "a header"),
+    "latin.csv": (rows("0").replace("head", "t\xeate").encode("latin-1"), "a header"),
+    "endless.csv": (rows("inf").encode(), "expected numbers, got"),
+    "far.csv": (rows("1e30").encode(), "a header"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_refused_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
+    content, expected = DAMAGED[name]
+    path = tmp_path / name
+    np.savez(path, **content) if isinstance(content, dict) else path.write_bytes(content)
+    with pytest.raises(TruthError) as refused:
+        truths.load(path)
+    said = str(refused.value)
+    assert said.startswith(f"{path}: expected ") and expected in said and "\n" not in said and len(said) < 400
+
+
 def write_tf(maker: Maker, index: int) -> None:
     """Write the joints as frames below the camera's, and one that is no joint."""
     frames = {f"mocap/{joint}": p for joint, p in zip(SMPL22.joints, truth_at(index))} | {"mocap/hat": np.zeros(3)}

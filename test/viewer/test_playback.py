@@ -1,13 +1,16 @@
 """The playhead over a recording, and a bag as a recording: what is shown when, and the numbers at that place."""
 
+import argparse
 import dataclasses
 import threading
 import time
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from walker import VIEW, drawn_image, walking_pose
 
+from egopose_ros.commands import view
 from egopose_ros.evaluation.metrics import mpjpe
 from egopose_ros.geometry import rigid
 from egopose_ros.ros import bag_view
@@ -177,6 +180,24 @@ def test_a_bag_is_indexed_and_its_images_are_found_anywhere(bag, predictions):
             np.testing.assert_allclose(shot.truth.joints_camera, truth.joints_camera, atol=1e-6)
             np.testing.assert_allclose(shot.pose.T_world_camera, truth.T_world_camera, atol=1e-3)
             assert np.abs(shot.images()[0].astype(int) - drawn_image(truth)).mean() < 4
+
+
+def test_what_a_damaged_bag_lacks_is_told(bag, predictions, tmp_path, monkeypatch, capsys):
+    """The bag and one of poses, both cut off behind their last chunk; the page is left out."""
+    cuts = []
+    for name, whole in (("walk", bag), ("poses", predictions)):
+        file = next(whole.glob("*.mcap"))
+        cuts.append(tmp_path / f"{name}.mcap")
+        cuts[-1].write_bytes(file.read_bytes()[:-60])
+    for name in ("Page", "Playback", "Timeline"):
+        monkeypatch.setattr(view, name, MagicMock())
+    parser = argparse.ArgumentParser()
+    view.add_arguments(parser)
+    stop = threading.Event()
+    stop.set()
+    assert view._bag(parser.parse_args([str(cuts[0]), "--predictions", str(cuts[1])]), stop) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("egopose view: ")]
+    assert len(said) == 2 and all(f"bag {cut}: truncated" in line for cut, line in zip(cuts, said))
 
 
 def test_a_network_that_fails_is_told_and_ends_its_track(bag, predictions, monkeypatch):
