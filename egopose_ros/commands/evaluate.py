@@ -26,7 +26,7 @@ from egopose_ros.skeleton import SKELETONS
 
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 _OF_BAGS = (
-    "topics", "calibration", "truth", "truth_frame", "truth_skeleton", "predictions", "predictions_topic"
+    "topics", "calibration", "truth", "truth_offset", "truth_frame", "truth_skeleton", "predictions", "predictions_topic"
 )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def _add_bag_arguments(group: argparse._ArgumentGroup) -> None:
         "--truth", default="", metavar="TOPIC|FILE",
         help="ground truth: a topic of poses, TF or markers, or a .csv, .json or .npz file (default: the bag's own)",
     )  # fmt: skip
-    group.add_argument("--truth-offset", default="0", metavar="S|auto", help="how far its clock is ahead (default 0)")
+    group.add_argument("--truth-offset", default="", metavar="S|auto", help="how far its clock is ahead (default 0)")
     group.add_argument("--truth-frame", default="", choices=("camera", "world"), help="frame of its joints, if unclear")
     group.add_argument("--truth-skeleton", default="", choices=tuple(SKELETONS), help="skeleton of its joints, if unclear")
     group.add_argument(
@@ -91,10 +91,11 @@ def run(arguments: argparse.Namespace) -> int:
         require_picture(arguments.sheet, "--sheet")
     if arguments.together < 1:
         raise ValueError(f"--together: expected 1 or more, got {arguments.together}")
-    if not arguments.bags:
-        given = [f"--{name.replace('_', '-')}" for name in _OF_BAGS if getattr(arguments, name)]
-        if given:
-            raise ValueError(f"expected a BAG with {', '.join(given)}, got none")
+    others = evaluate_split.DEFAULTS if arguments.bags else _OF_BAGS
+    given = [f"--{name.replace('_', '-')}" for name in others if getattr(arguments, name) not in (None, "", (), [])]
+    if given:
+        expected = ("no BAG", str(arguments.bags[0])) if arguments.bags else ("a BAG", "none")
+        raise ValueError(f"expected {expected[0]} with {', '.join(given)}, got {expected[1]}")
     # What can be wrong with the command line is found before the work.
     baseline = results.read_baseline(arguments.gate) if arguments.gate is not None else None
     tolerances = results.parse_tolerances(arguments.tolerance)
@@ -110,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.bags:
             evaluation = evaluate(_subject(arguments, subjects, overrides), poses)
         else:
-            evaluation = evaluate_split.evaluate(arguments, subjects, overrides)
+            evaluation = evaluate_split.evaluate(evaluate_split.complete(arguments), subjects, overrides)
         content = json.dumps(evaluation.numbers, indent=2) + "\n"
         report = render(evaluation.report) if render is not None else ""
         print(_table(evaluation))
@@ -137,7 +138,7 @@ def _subject(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
         topics=tuple(arguments.topics),
         overrides=overrides,
         truth=arguments.truth,
-        truth_offset=arguments.truth_offset,
+        truth_offset=arguments.truth_offset or "0",
         truth_frame=arguments.truth_frame,
         truth_skeleton=arguments.truth_skeleton,
         protocol=arguments.protocol,

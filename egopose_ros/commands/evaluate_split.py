@@ -33,17 +33,38 @@ from egopose_ros.training.config import DataConfig
 from egopose_ros.viewer.overlay import View
 
 
+DEFAULTS = {
+    "split": "test", "views": 1, "clips": 40, "frames": 60, "rate": "30", "head_pose": False, "wearer_height": False,
+    "cache": None, "render_workers": 2,
+}  # fmt: skip
+"""of the arguments, which are None where they are not given"""
+
+
 def add_arguments(parser: argparse._ActionsContainer) -> None:
-    """Declare the arguments that bags do not share."""
-    parser.add_argument("--split", default="test", choices=("validation", "test"), help="default test")
-    parser.add_argument("--views", type=int, default=1, help="cameras of the rigs (default 1)")
-    parser.add_argument("--clips", type=int, default=40, help="clips of the split (default 40)")
-    parser.add_argument("--frames", type=int, default=60, help="frames of a clip (default 60)")
-    parser.add_argument("--rate", default="30", metavar="HZ", help="frame rate (default 30)")
-    parser.add_argument("--head-pose", action="store_true", help="give the network the head pose, too")
-    parser.add_argument("--wearer-height", action="store_true", help="give each wearer's height, as wearer.height_m")
+    """Declare the arguments that bags do not share; `complete` gives them their defaults."""
+    parser.add_argument("--split", choices=("validation", "test"), help="default test")
+    parser.add_argument("--views", type=_count, help="cameras of the rigs (default 1)")
+    parser.add_argument("--clips", type=_count, help="clips of the split (default 40)")
+    parser.add_argument("--frames", type=_count, help="frames of a clip (default 60)")
+    parser.add_argument("--rate", metavar="HZ", help="frame rate (default 30)")
+    parser.add_argument("--head-pose", action="store_true", default=None, help="give the network the head pose, too")
+    parser.add_argument(
+        "--wearer-height", action="store_true", default=None, help="give each wearer's height, as wearer.height_m"
+    )
     parser.add_argument("--cache", type=Path, help="folder of rendered clips (default: in the user's cache)")
-    parser.add_argument("--render-workers", type=int, default=2, help="processes that render (default 2)")
+    parser.add_argument("--render-workers", type=_count, help="processes that render (default 2)")
+
+
+def complete(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Return the arguments with defaults in place of those that were not given."""
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    return argparse.Namespace(**{**vars(arguments), **DEFAULTS, **given})
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got '{text}'")
+    return int(text)
 
 
 def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], overrides: dict[str, Leaf]) -> Evaluation:

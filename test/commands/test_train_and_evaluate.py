@@ -64,6 +64,11 @@ def test_train_evaluate_publish(tmp_path, cache, capsys, monkeypatch):
     assert abs(scaled["pa_mpjpe_mm"] - numbers["pa_mpjpe_mm"]) < 1e-3
     assert cli.main([*evaluate, "--truth", "a.csv"]) == 1
     assert "expected a BAG with --truth, got none" in capsys.readouterr().err
+    assert cli.main(["evaluate", "recording", "--clips", "3"]) == 1
+    assert "expected no BAG with --clips, got recording" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--clips", "0"])
+    assert "--clips: expected 1 or more, got '0'" in capsys.readouterr().err
 
     share = tmp_path / "share"
     (share / "weights").mkdir(parents=True)
