@@ -67,18 +67,20 @@ def _card(
         "",
         "## Measured",
         "",
-        "| split | head pose | Hz | frames | MPJPE mm | PA mm | MPJVE mm/s | lower | visible | occluded | in 90 % |",
+        "| split | head pose | Hz | frames | MPJPE mm | PA mm | MPJVE mm/s | lower | visible | occluded | in 90 % (visible, occluded) |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for numbers in evaluations:
         regions = numbers["regions_mm"]
-        share = numbers.get("in_90_percent_region", {}).get("all")
+        shares = numbers.get("in_90_percent_region", {})
+        parts = [f"{100 * shares[name]:.0f} %" for name in ("all", "visible", "occluded") if name in shares]
+        inside = f"{parts[0]} ({', '.join(parts[1:])})" if parts else "-"
         told = ", the wearers' heights given" if numbers.get("wearer_height") else ""
         lines.append(
             f"| {numbers['split']}{told} | {'yes' if numbers['head_pose'] else 'no'} | {numbers['rate_hz']:g} "
             f"| {numbers['frames']} | {numbers['mpjpe_mm']:.1f} | {numbers['pa_mpjpe_mm']:.1f} "
             f"| {numbers['mpjve_mm_s']:.0f} | {regions['lower']:.1f} | {regions['visible']:.1f} "
-            f"| {regions['occluded']:.1f} | {'-' if share is None else f'{100 * share:.0f} %'} |"
+            f"| {regions['occluded']:.1f} | {inside} |"
         )
     lines += ["", f"Validation after training: {json.dumps(card.training['validation'])}", ""]
     return "\n".join(lines + _curve(log))
