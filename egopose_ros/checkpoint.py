@@ -82,6 +82,16 @@ def load(path: str | Path, expected: str | None = None) -> tuple[nn.Module, Card
     return network.eval(), card
 
 
+def network_of(path: str | Path) -> str:
+    """Return the network whose weights a checkpoint holds; ValueError as `load` has it."""
+    path = locate(path)
+    try:
+        with safe_open(str(path), "pt") as file:
+            return _read_card(path, file.metadata() or {}).network
+    except SafetensorError as error:
+        raise ValueError(f"checkpoint {path}: not a complete safetensors file ({error})") from None
+
+
 def locate(path: str | Path, directory: Path | None = None) -> Path:
     """Return the file of a checkpoint: the path itself or, where nothing lies there, the one of that name that ships.
 

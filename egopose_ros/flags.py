@@ -51,10 +51,15 @@ def assignment(text: str) -> tuple[str, Any]:
 def settings(assignments: Sequence[str], flags: Mapping[str, str]) -> dict[str, Leaf]:
     """Return the estimator's settings that `--set` and flags of their own give.
 
-    A flag wins; one that is '' was not given. ConfigError for a setting that there is not or that does not fit.
+    A flag wins; one that is '' was not given. A checkpoint says its network. ValueError for a setting that there is not
+    or that does not fit.
     """
     given = dict(assignment(text) for text in assignments) | {name: value for name, value in flags.items() if value}
     replace(Config(), given)
+    if given.get("network.checkpoint") and "network.name" not in given:
+        from egopose_ros import checkpoint  # with torch, which most commands' help does without
+
+        given["network.name"] = checkpoint.network_of(given["network.checkpoint"])
     return given
 
 

@@ -11,12 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from egopose_ros import pipeline as pipelines
-from egopose_ros.commands.evaluation_outcome import (
-    Contender, Evaluation, concluded, picture, recording_json, told_apart
-)  # fmt: skip
+from egopose_ros.commands.evaluation_outcome import Evaluation, concluded, picture, recording_json
 from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation import results, scores
 from egopose_ros.evaluation import truth as truths
+from egopose_ros.evaluation.contenders import Contender, told_apart
 from egopose_ros.evaluation.report_data import Picture, chosen_frames
 from egopose_ros.evaluation.runs import Agreement, Run, RunBuilder, agreement
 from egopose_ros.evaluation.scores import Comparison

@@ -11,9 +11,10 @@ from typing import Callable
 
 from egopose_ros.commands import DAMAGED, evaluate_split
 from egopose_ros.commands.bag_evaluation import Subject, evaluate
-from egopose_ros.commands.evaluation_outcome import Contender, Evaluation, contenders
+from egopose_ros.commands.evaluation_outcome import Evaluation
 from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation import results
+from egopose_ros.evaluation.contenders import Contender, contenders
 from egopose_ros.evaluation.protocols import PROTOCOLS
 from egopose_ros.evaluation.report_data import Report
 from egopose_ros.evaluation.runs import UNLIKE
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bags", nargs="*", type=Path, metavar="BAG", help="bag folder, or a .mcap, .db3 or .bag file")
     parser.add_argument(
         "--network", action="append", default=[], choices=tuple(NETWORKS),
-        help=f"default {Config().network.name}; again: compare",
+        help=f"default that of the checkpoint, or {Config().network.name}; again: compare",
     )  # fmt: skip
     parser.add_argument(
         "--checkpoint", action="append", default=[],
@@ -101,8 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     tolerances = results.parse_tolerances(arguments.tolerance)
     flags = {"runtime.precision": arguments.precision, "camera.calibration": arguments.calibration}
     overrides = settings(arguments.set, flags)
-    networks = arguments.network or [overrides.get("network.name", Config().network.name)]
-    subjects = contenders(networks, arguments.checkpoint)
+    told = [overrides["network.name"]] if "network.name" in overrides else []
+    subjects = contenders(arguments.network or told, arguments.checkpoint)
     render = _renderer() if arguments.output is not None else None
     if arguments.output is not None:
         make_folder(arguments.output, "--output")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from egopose_ros import pipeline
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.rig import Rig, RigCamera
-from egopose_ros.commands.evaluation_outcome import Contender, Evaluation, concluded, picture, recording_json
+from egopose_ros.commands.evaluation_outcome import Evaluation, concluded, picture, recording_json
 from egopose_ros.config import Config, Leaf, replace
 from egopose_ros.evaluation import results, scores
 from egopose_ros.evaluation.report_data import Picture, chosen_frames

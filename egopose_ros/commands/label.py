@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the labels; run again to go on"
     )
-    parser.add_argument("--network", default="", choices=tuple(NETWORKS), help=f"default {Config().network.name}")
+    parser.add_argument("--network", default="", choices=tuple(NETWORKS), help=f"default that of the checkpoint, or {Config().network.name}")
     parser.add_argument(
         "--checkpoint", default="", help="the teacher's checkpoint, a file or the name of one that ships (default: its own)"
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from egopose_ros.config import ViewerConfig
+from egopose_ros.evaluation.contenders import contenders
 from egopose_ros.flags import add_flags, configuration, settings
 from egopose_ros.viewer.monitor import GraphMonitor
 from egopose_ros.viewer.page import Page
@@ -26,10 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ViewerConfig, only=("host", "port", "topics", "calibration"))
     add_flags(parser.add_argument_group("live topics"), ViewerConfig, only=("pose", "truth"))
     group = parser.add_argument_group("bags (default: the poses recorded in it, else those of the network that ships)")
-    group.add_argument("--network", help="compute the poses with this network")
     group.add_argument(
-        "--checkpoint", action="append", default=[], metavar="FILE", help="compute with these weights, a file or the name of some that ship; again: to choose from"
+        "--network", action="append", default=[], help="compute the poses with this network; again: to choose from"
     )
+    group.add_argument(
+        "--checkpoint", action="append", default=[], metavar="FILE",
+        help="compute them with these weights, a file or the name of some that ship; again: to choose from",
+    )  # fmt: skip
     group.add_argument(
         "--predictions", action="append", default=[], type=Path, metavar="BAG", help="poses of another bag; repeatable"
     )
@@ -71,13 +75,13 @@ def _bag(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from egopose_ros.ros import bag_view
 
     viewer = configuration(arguments, replace(ViewerConfig(), topics=(), truth=""))
-    flags = {"network.name": arguments.network or "", "camera.calibration": viewer.calibration}
-    overrides = settings(arguments.set, flags)
+    overrides = settings(arguments.set, {"camera.calibration": viewer.calibration})
+    computed = contenders(arguments.network, arguments.checkpoint) if arguments.network or arguments.checkpoint else ()
     asked = bag_view.Asked(
         arguments.bag,
         viewer.topics,
         tuple(overrides.items()),
-        tuple(arguments.checkpoint) or (("",) if arguments.network else ()),
+        computed,
         tuple(arguments.predictions),
         viewer.truth,
         arguments.truth_frame,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from egopose_ros.config import Config, Leaf
+from egopose_ros.evaluation.contenders import Contender
 from egopose_ros.ros import bag_runs, images
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import estimated_topics, pose_topic, read_poses
@@ -37,8 +38,8 @@ class Asked:
     topics: tuple[str, ...] = ()
     overrides: tuple[tuple[str, Leaf], ...] = ()
     """of the settings that a bag gives"""
-    checkpoints: tuple[str, ...] = ()
-    """of poses to compute, '' for the one that ships; empty: none"""
+    contenders: tuple[Contender, ...] = ()
+    """whose poses are computed"""
     predictions: tuple[Path, ...] = ()
     """bags of poses"""
     truth: str = ""
@@ -67,10 +68,11 @@ def opened(asked: Asked) -> Iterator[Recording]:
                 tracks.append(_recorded(predicted, pose_topic(predicted), path.stem))
                 losses += said_loss(predicted)
         tracks += [_recorded(reader, topic, topic) for topic in estimated_topics(reader)]
-        checkpoints = asked.checkpoints if asked.checkpoints or tracks else ("",)
+        default = Contender(config.network.name, config.network.name, config.network.checkpoint)
+        contenders = asked.contenders if asked.contenders or tracks else (default,)
         computed = _Computed(asked, config)
         stack.callback(computed.stop)
-        tracks = [*computed.tracks(checkpoints), *tracks]
+        tracks = [*computed.tracks(contenders), *tracks]
         cameras = _cameras(frames, config)
         recording = _recording(asked, frames, config, cameras, tracks)
         recording.losses = (*said_loss(reader), *losses)
@@ -149,13 +151,12 @@ class _Computed:
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def tracks(self, checkpoints: Sequence[str]) -> list[Track]:
-        """Return a track for each checkpoint. The first is loaded at once, so that what does not fit is an error here."""
+    def tracks(self, contenders: Sequence[Contender]) -> list[Track]:
+        """Return a track for each contender. The first is loaded at once, so that what does not fit is an error here."""
         result = []
-        for checkpoint in checkpoints:
-            loaded = None if result else self._load(checkpoint)
-            label = Path(checkpoint).stem if checkpoint else self._config.network.name
-            result.append(Track(f"computed: {label}", lambda track, c=checkpoint, p=loaded: self._begin(track, c, p)))
+        for one in contenders:
+            loaded = None if result else self._load(one)
+            result.append(Track(f"computed: {one.label}", lambda track, c=one, p=loaded: self._begin(track, c, p)))
         return result
 
     def stop(self) -> None:
@@ -163,20 +164,19 @@ class _Computed:
         for thread in self._threads:
             thread.join(10.0)
 
-    def _load(self, checkpoint: str) -> Any:
-        network = self._config.network
-        config = replace(self._config, network=replace(network, checkpoint=checkpoint or network.checkpoint))
+    def _load(self, contender: Contender) -> Any:
+        config = contender.configured(self._config)
         with BagReader(self._asked.bag) as reader:
             return bag_runs.load(BagFrames(reader, config), config)
 
-    def _begin(self, track: Track, checkpoint: str, loaded: Any) -> None:
-        thread = threading.Thread(target=self._run, args=(track, checkpoint, loaded), name=track.label, daemon=True)
+    def _begin(self, track: Track, contender: Contender, loaded: Any) -> None:
+        thread = threading.Thread(target=self._run, args=(track, contender, loaded), name=track.label, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _run(self, track: Track, checkpoint: str, pipeline: Any) -> None:
+    def _run(self, track: Track, contender: Contender, pipeline: Any) -> None:
         try:
-            pipeline = pipeline or self._load(checkpoint)
+            pipeline = pipeline or self._load(contender)
             track.network, track.weights_trained = pipeline.network_name, pipeline.weights_trained
             with BagReader(self._asked.bag) as reader:
                 bag_runs.run(pipeline, BagFrames(reader, self._config), track, None, on_frame=self._go_on)

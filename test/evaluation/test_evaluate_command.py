@@ -18,8 +18,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import get_types_from_msg
 
 from egopose_ros import checkpoint, cli, pipeline
-from egopose_ros.commands.evaluation_outcome import contenders
 from egopose_ros.config import Config, replace
+from egopose_ros.evaluation.contenders import contenders
 from egopose_ros.networks.table import NETWORKS, build
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import read_poses
@@ -607,6 +607,8 @@ def test_networks_and_checkpoints_are_paired() -> None:
         return [(c.label, c.network, c.checkpoint) for c in contenders(networks, checkpoints)]
 
     assert pairs([], []) == [("egoposeformer_v2", "egoposeformer_v2", "")]
+    names = ["ag_egopose_mono", "egoposeformer_v2_mono"]  # each says its own network
+    assert pairs([], names) == [(names[0], "ag_egopose", names[0]), (names[1], "egoposeformer_v2", names[1])]
     assert pairs(["one"], ["x/a.st", "x/b.st"]) == [("a", "one", "x/a.st"), ("b", "one", "x/b.st")]
     assert pairs(["one", "two"], []) == [("one", "one", ""), ("two", "two", "")]
     assert [label for label, _, _ in pairs(["one", "two"], ["x/a.st", "x/a.st"])] == ["x/a (1)", "x/a (2)"]

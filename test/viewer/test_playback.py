@@ -11,6 +11,7 @@ import pytest
 from walker import VIEW, drawn_image, walking_pose
 
 from egopose_ros.commands import view
+from egopose_ros.evaluation.contenders import contenders
 from egopose_ros.evaluation.metrics import mpjpe
 from egopose_ros.geometry import rigid
 from egopose_ros.ros import bag_view
@@ -211,9 +212,9 @@ def test_a_network_that_fails_is_told_and_ends_its_track(bag, predictions, monke
             raise RuntimeError("out of memory")
 
     monkeypatch.setattr(bag_view.bag_runs, "load", lambda frames, config: Broken())
-    with bag_view.opened(bag_view.Asked(bag, checkpoints=("", "other.safetensors"))) as opened:
+    with bag_view.opened(bag_view.Asked(bag, contenders=contenders(["egoposeformer_v2", "ag_egopose"], []))) as opened:
         first, other = opened.tracks
-        assert (first.label, other.label) == ("computed: egoposeformer_v2", "computed: other")
+        assert (first.label, other.label) == ("computed: egoposeformer_v2", "computed: ag_egopose")
         first.begin()
         deadline = time.monotonic() + 20
         while not first.complete and time.monotonic() < deadline:
@@ -228,7 +229,7 @@ def test_a_network_that_fails_is_told_and_ends_its_track(bag, predictions, monke
         (dict(bag="nowhere"), "expected a bag"),
         (dict(topics=("/other",)), "expected images on /other, got /camera/image_raw"),
         (dict(truth="/missing", predictions=True), "expected topic /missing"),
-        (dict(checkpoints=("nowhere.safetensors",)), "nowhere.safetensors"),
+        (dict(contenders=contenders(["egoposeformer_v2"], ["nowhere.safetensors"])), "nowhere.safetensors"),
     ],
 )
 def test_what_does_not_fit_is_an_error_at_once(bag, predictions, tmp_path, change, reason):
