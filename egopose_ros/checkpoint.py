@@ -97,9 +97,10 @@ def locate(path: str | Path, directory: Path | None = None) -> Path:
 
     ValueError for neither, and for one that ships and is not what the manifest means.
     """
-    path, directory = Path(path), directory or share_directory() / "weights"
+    path = Path(path)
     if path.is_file():
         return path
+    directory = directory or share_directory() / "weights"
     entries = {Path(entry.file).stem: entry for entry in manifest(directory)}
     if str(path) not in entries:
         known = f" or the name of one that ships ({', '.join(entries)})" if entries else ""
