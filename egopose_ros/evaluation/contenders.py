@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from egopose_ros import checkpoint
 from egopose_ros.config import Config, replace
 
 
@@ -31,7 +30,11 @@ def contenders(networks: Sequence[str], checkpoints: Sequence[str]) -> tuple[Con
 
     Without networks each checkpoint says its own.
     """
-    networks = networks or [checkpoint.network_of(file) for file in checkpoints] or (Config().network.name,)
+    if checkpoints and not networks:
+        from egopose_ros.checkpoint import network_of  # with torch, which a process of messages alone does without
+
+        networks = [network_of(file) for file in checkpoints]
+    networks = networks or (Config().network.name,)
     if checkpoints and len(networks) not in (1, len(checkpoints)):
         raise ValueError(f"--network: expected one, or one for each of {len(checkpoints)} checkpoints, got {len(networks)}")
     names = [*networks] * (len(checkpoints) if len(networks) == 1 and checkpoints else 1)

@@ -62,7 +62,7 @@ def test_a_failed_configure_says_why_and_can_be_mended(feed: Feed, tmp_path) -> 
     nonsense = tmp_path / "nonsense.yaml"
     nonsense.write_text("width: [")
     failures = {
-        "no such file": dict(network__checkpoint=str(tmp_path / "absent.safetensors")),
+        "got nothing there": dict(network__checkpoint=str(tmp_path / "absent.safetensors")),
         str(truncated): dict(network__checkpoint=str(truncated)),
         "egoposeformer_v9": dict(network__checkpoint=str(other)),
         "2 cameras": dict(network__checkpoint=str(stereo)),
