@@ -105,9 +105,7 @@ def locate(path: str | Path, directory: Path | None = None) -> Path:
     if str(path) not in entries:
         known = f" or the name of one that ships ({', '.join(entries)})" if entries else ""
         raise ValueError(f"checkpoint {path}: expected a file{known}, got nothing there")
-    found = directory / entries[str(path)].file
-    verify(found, entries[str(path)])
-    return found
+    return _verified(directory, entries[str(path)])
 
 
 def _read_card(path: Path, metadata: dict[str, str]) -> Card:
@@ -151,10 +149,13 @@ def shipped(network: str, views: int, directory: Path | None = None) -> Path | N
     """Return the checkpoint that ships for a network and number of views, verified; None where there is none."""
     directory = directory or share_directory() / "weights"
     entry = defaults(network, directory).get(views)
-    if entry is None:
-        return None
-    verify(directory / entry.file, entry)
-    return directory / entry.file
+    return None if entry is None else _verified(directory, entry)
+
+
+def _verified(directory: Path, entry: Shipped) -> Path:
+    path = directory / entry.file
+    verify(path, entry)
+    return path
 
 
 def verify(path: Path, entry: Shipped) -> None:

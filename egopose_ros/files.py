@@ -6,6 +6,9 @@ import os
 import tempfile
 from pathlib import Path
 
+CALIBRATION = "calibration.yaml"
+"""of the cameras that took what lies in its folder: what CameraInfo cannot express"""
+
 
 def require_folder(path: Path, option: str) -> None:
     """Raise FileNotFoundError unless a file can be made at a path: before the work, not after it."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from egopose_ros.files import CALIBRATION
 from egopose_ros.labelling import manifest
 from egopose_ros.labelling.manifest import LABELLED, LabelError
 from egopose_ros.labelling.recordings import Reading, opened
 from egopose_ros.ros.bag_poses import pose_topic, read_poses
 from egopose_ros.ros.bag_reader import BagReader
-from egopose_ros.ros.bag_settings import CALIBRATION
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import BodyPose
 from egopose_ros.training import cache
@@ -91,16 +89,7 @@ def _build_all(tasks: list[_Task], workers: int) -> Iterator[None]:
 
 
 def _build(task: _Task) -> None:
-    """Write the clips of a recording; their folder has its name when it is whole."""
-    staging = task.folder.with_name(f".{task.folder.name}.{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
-        for number, clip in enumerate(read_clips(task.labels, task.recording, task.reading, task.frames, task.views)):
-            cache.write(staging / f"{number:06d}.npz", clip)
-        staging.rename(task.folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    cache.write_all(task.folder, read_clips(task.labels, task.recording, task.reading, task.frames, task.views))
 
 
 def read_clips(labels: Path, recording: Path, reading: Reading, frames: int, views: int) -> Iterator[LabelledClip]:

@@ -14,10 +14,10 @@ from egopose_ros.camera.rig import Rig
 from egopose_ros.config import Config, Leaf, replace
 from egopose_ros.datasets import footage
 from egopose_ros.datasets.footage import Footage
+from egopose_ros.files import CALIBRATION
 from egopose_ros.ros import bag_runs
 from egopose_ros.ros.bag_frames import BagFrame, BagFrames
 from egopose_ros.ros.bag_reader import BagReader, is_bag, is_bag_file
-from egopose_ros.ros.bag_settings import CALIBRATION
 
 FRAME_ID = "camera"
 """of footage, which names no frame"""

@@ -13,12 +13,12 @@ import numpy as np
 
 from egopose_ros import pipeline as pipelines
 from egopose_ros.camera import calibration
+from egopose_ros.files import CALIBRATION
 from egopose_ros.labelling.manifest import FAILED, LABELLED, Entry
 from egopose_ros.labelling.recordings import Reading, Recording, opened
 from egopose_ros.ros import bag_runs
 from egopose_ros.ros.bag_frames import BagFrame
 from egopose_ros.ros.bag_poses import PoseBag
-from egopose_ros.ros.bag_settings import CALIBRATION
 from egopose_ros.structs import BodyPose
 
 PARTIAL = ".partial"

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from egopose_ros.config import Leaf
+from egopose_ros.files import CALIBRATION
 from egopose_ros.ros.bag_reader import BagError
 
-CALIBRATION = "calibration.yaml"
-"""Kept in a bag's folder: what CameraInfo cannot express."""
 HEAD_POSE, IMU = "/head_pose", "/imu"
 """Topics of our own bags."""
 

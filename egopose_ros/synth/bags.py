@@ -34,6 +34,7 @@ from rosbags.typesys.store import Typestore
 from egopose_ros.camera import calibration
 from egopose_ros.camera.models import KannalaBrandt
 from egopose_ros.camera.rig import Rig, RigCamera
+from egopose_ros.files import CALIBRATION
 from egopose_ros.geometry import rigid
 from egopose_ros.resources import share_file
 from egopose_ros.skeleton import SMPL22
@@ -73,7 +74,7 @@ def write_bag(recording: Recording, folder: Path) -> None:
         bag = _Bag(writer, recording)
         for topic, stamp_ns, message in _messages(bag, recording):
             bag.write(topic, stamp_ns, message)
-    calibration.save(recording.rig, folder / "calibration.yaml")
+    calibration.save(recording.rig, folder / CALIBRATION)
     np.savez_compressed(folder / "truth.npz", **truth_arrays(recording))
 
 

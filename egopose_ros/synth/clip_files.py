@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from egopose_ros.camera import calibration
+from egopose_ros.files import CALIBRATION
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import Clip
 from egopose_ros.synth.bags import jpeg, truth_arrays
@@ -26,7 +27,7 @@ def write_clip(recording: Recording, folder: Path) -> None:
         images.mkdir(parents=True)
         for frame, image in enumerate(recording.images[:, view].cpu().numpy()):
             (images / f"{frame:06d}.jpg").write_bytes(jpeg(image).tobytes())
-    calibration.save(recording.rig, folder / "calibration.yaml")
+    calibration.save(recording.rig, folder / CALIBRATION)
     np.savez_compressed(folder / "truth.npz", **truth_arrays(recording))
 
 
@@ -56,7 +57,7 @@ def _read(path: Path) -> np.ndarray:
 def read_clip(folder: Path) -> Clip:
     """Read a folder that `write_clip` made; joints are in the first camera's frame."""
     folder = Path(folder)
-    rig = calibration.load(folder / "calibration.yaml")
+    rig = calibration.load(folder / CALIBRATION)
     with np.load(folder / "truth.npz", allow_pickle=False) as truth:
         stamps_ns = truth["stamps_ns"]
         return Clip(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -87,6 +88,19 @@ def write(path: Path, clip: CachedClip) -> None:
     with part.open("wb") as file:
         np.savez(file, **{name: value for name, value in vars(clip).items() if value is not None})
     part.rename(path)
+
+
+def write_all(folder: Path, clips: Iterable[CachedClip]) -> None:
+    """Write clips into a folder, by their numbers; it has its name when it is whole."""
+    staging = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        for number, clip in enumerate(clips):
+            write(staging / f"{number:06d}.npz", clip)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def read(path: Path, kind: type[T] = CachedClip) -> T:

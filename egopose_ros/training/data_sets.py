@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +17,10 @@ from tqdm import tqdm
 
 from egopose_ros.camera import calibration
 from egopose_ros.camera.rig import Rig
+from egopose_ros.config import WindowConfig
 from egopose_ros.datasets.interface import DatasetError, existing
 from egopose_ros.datasets.readers import READERS
+from egopose_ros.files import CALIBRATION
 from egopose_ros.geometry import rigid
 from egopose_ros.skeleton import SMPL22, skeleton_map
 from egopose_ros.structs import BodyPose, Clip, Frame
@@ -30,9 +30,6 @@ from egopose_ros.training.recorded import ClipMaker
 
 VERSION = 1
 """of the clips"""
-CALIBRATION = "calibration.yaml"
-MAX_GAP_S = 0.5
-"""a longer gap between frames begins another clip, as it empties a network's window"""
 
 
 def parse(source: str) -> tuple[str, Path]:
@@ -59,7 +56,7 @@ def build(source: str, root: Path, frames: int, views: int) -> list[Path]:
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
         target = root / f"recorded{VERSION}_{name}_{digest}"
         if not target.is_dir():
-            _write(cut(recording, rig, frames, views), target)
+            cache.write_all(target, cut(recording, rig, frames, views))
         files += sorted(target.glob("*.npz"))
     return files
 
@@ -73,8 +70,9 @@ def cut(recording: Clip, rig: Rig, frames: int, views: int) -> Iterator[Labelled
         )
     poses = _poses(recording, rig)
     maker, before = ClipMaker(rig, views), int(recording.stamps_ns[0])
+    longest_ns = WindowConfig().max_gap_s * 1e9  # a longer gap empties a network's window
     for number, (stamp_ns, pose) in enumerate(zip(recording.stamps_ns.tolist(), poses)):
-        if maker.length == frames or stamp_ns - before > MAX_GAP_S * 1e9:
+        if maker.length == frames or stamp_ns - before > longest_ns:
             yield from maker.clip()
         before = stamp_ns
         maker.add(Frame(stamp_ns, recording.images[number]), pose)
@@ -84,19 +82,6 @@ def cut(recording: Clip, rig: Rig, frames: int, views: int) -> Iterator[Labelled
 def _takes_a_folder(read: object) -> bool:
     parameters = list(inspect.signature(read).parameters.values())  # type: ignore[arg-type]
     return all(parameter.default is not parameter.empty for parameter in parameters[1:])
-
-
-def _write(clips: Iterator[LabelledClip], target: Path) -> None:
-    """Write clips; their folder has its name when it is whole."""
-    staging = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
-        for number, clip in enumerate(clips):
-            cache.write(staging / f"{number:06d}.npz", clip)
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _poses(recording: Clip, rig: Rig) -> list[BodyPose]:

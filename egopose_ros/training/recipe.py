@@ -86,7 +86,7 @@ def _teacher(path: str, device: torch.device) -> EgoPoseFormerV2:
 
 def _start_as(network: EgoPoseFormerV2, path: str) -> None:
     """Copy all but the image encoder; ValueError for a checkpoint of other tokens or decoders."""
-    teacher, _ = checkpoint.load(path, expected="egoposeformer_v2")
+    teacher = _teacher(path, network.start.device)
     for name in ("width", "crop_left", "crop_top", "crop_side"):
         ours, theirs = (getattr(each.config, name) for each in (network, teacher))
         if ours != theirs:
