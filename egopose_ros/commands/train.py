@@ -23,7 +23,7 @@ TINY = {
 """what, beside the recipe's own part, makes a run of every stage fit two minutes of two cores"""
 
 
-_CHECKPOINTS = ("weights", "mimic")
+_CHECKPOINTS = ("weights", "mimic", "heatmap_weights")
 _FILES = ("_weights", "_run", "distill.labels")
 
 

@@ -114,7 +114,7 @@ class AgRecipe:
         """Return what teaches and does not ship: actions of motion features."""
         return nn.Linear(network.config.temporal_width, len(ACTIONS))
 
-    def start(self, network: AgEgoPose, config: AgTrainConfig) -> None:
+    def start(self, network: AgEgoPose, head: nn.Module, config: AgTrainConfig) -> None:
         """Load the weights that training starts from; ValueError where the network has no place for them."""
         spatial, temporal = network.encoder.spatial, network.encoder.temporal
         for name, path, place, load in (

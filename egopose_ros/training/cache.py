@@ -11,7 +11,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -188,9 +188,10 @@ def load_run(root: Path, config: RunConfig) -> tuple[list[CachedClip], list[Cach
 
 
 def _parts(config: RunConfig) -> tuple[tuple[str, DataConfig, int], ...]:
+    held_out = replace(config.data, seed=config.data.validation_seed)
     return (
         ("train", config.data, config.data.clips),
-        ("validation", config.data, config.data.validation_clips),
+        ("validation", held_out, config.data.validation_clips),
         ("train", config.stills, config.stills.clips),
     )
 

@@ -16,6 +16,7 @@ class DataConfig:
     seed: int = option(0, "First seed of the clips.", minimum=0)
     clips: int = option(1600, "Training clips.", minimum=0)
     validation_clips: int = option(60, "Validation clips, of the world's validation split.", minimum=0)
+    validation_seed: int = option(0, "First seed of those: runs on other clips are measured on the same.", minimum=0)
     clip_frames: int = option(24, "Frames of a clip.", minimum=4, maximum=10000)
     rates_hz: tuple[str, ...] = option(("10", "15", "30"), "Frame rates, one drawn for each clip.")
     views: int = option(1, "Cameras of a rig.", minimum=1, maximum=4)
@@ -31,15 +32,19 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What is done to cached frames. Geometry is exact: mirroring, and turning about the optical axis."""
+    """What is done to cached frames. Mirroring and turning about the optical axis are exact, `lens` is an error."""
 
     mirror: float = option(0.5, "Share of mirrored clips.", minimum=0.0, maximum=1.0)
     roll_deg: float = option(15.0, "Standard deviation of the turn about each optical axis.", minimum=0.0, maximum=180)
+    lens: float = option(
+        0.015, "Spread of the error of a calibration: a factor on the angle of every ray.", minimum=0.0, maximum=0.5
+    )
     mono: float = option(0.3, "Share of grey clips.", minimum=0.0, maximum=1.0)
     colour: float = option(0.25, "Spread of gain, gamma and white balance.", minimum=0.0, maximum=1.0)
+    shade: float = option(0.3, "Spread of light across the image, log of the gain at its edge.", minimum=0.0, maximum=2.0)
     noise: float = option(6.0, "Largest standard deviation of pixel noise, of 255.", minimum=0.0, maximum=100.0)
     blur: float = option(0.2, "Share of blurred clips.", minimum=0.0, maximum=1.0)
-    cutout: float = option(0.3, "Share of clips with covered areas.", minimum=0.0, maximum=1.0)
+    cutout: float = option(0.5, "Share of clips with covered areas.", minimum=0.0, maximum=1.0)
     lens_circle: float = option(0.2, "Share of clips with a smaller or shifted lens circle.", minimum=0.0, maximum=1.0)
     gravity_deg: float = option(1.5, "Standard deviation of the error of gravity.", minimum=0.0, maximum=45.0)
 
@@ -107,7 +112,7 @@ class DistillConfig:
     )
     clip_frames: int = option(48, "Frames of the clips that recordings are cut into.", minimum=1, maximum=10000)
     augment: AugmentConfig = AugmentConfig(
-        roll_deg=20.0, mono=0.4, colour=0.4, noise=12.0, blur=0.4, cutout=0.7, lens_circle=0.4, gravity_deg=3.0
+        roll_deg=20.0, mono=0.4, colour=0.4, shade=0.4, noise=12.0, blur=0.4, cutout=0.7, lens_circle=0.4, gravity_deg=3.0
     )
 
 
@@ -163,6 +168,9 @@ class TrainConfig(RunConfig):
     backbone_weights: str = option(
         "", "File of a published state dict that the backbone starts from; none: random. .pth or .safetensors"
     )
+    heatmap_weights: str = option(
+        "", "Checkpoint of AG-EgoPose with the same backbone: that one and its heatmaps are where training starts."
+    )
     freeze_early: bool = option(
         False, "Leave the backbone's layers up to stride 8 as they start, with their batch norms, for half the time."
     )
@@ -174,9 +182,10 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weights and self.backbone_weights:
-            raise ConfigError(f"weights, backbone_weights: expected one of them, got {self.weights} and "
-                              f"{self.backbone_weights}")  # fmt: skip
+        for other in ("weights", "heatmap_weights"):
+            if self.backbone_weights and getattr(self, other):
+                raise ConfigError(f"{other}, backbone_weights: expected one of them, got {getattr(self, other)} and "
+                                  f"{self.backbone_weights}")  # fmt: skip
         for name, stage in vars(self).items():
             if not isinstance(stage, StageConfig) or stage.passes == 1 or not stage.train_backbone:
                 continue

@@ -65,7 +65,7 @@ class Trainer:
         self.head = self.recipe.heads(self.network).to(self.device)
         if config.weights:
             self._continue_from(Path(config.weights))
-        self.recipe.start(self.network, config)
+        self.recipe.start(self.network, self.head, config)
         self.network.encoder.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.stage, self.step, self.bad_steps = 0, 0, 0

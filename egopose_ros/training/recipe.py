@@ -15,7 +15,7 @@ from egopose_ros.features.backbones import fold_batch_norms, load_published
 from egopose_ros.features.heatmaps import HeatmapDecoder
 from egopose_ros.networks.body import JOINTS
 from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate, spread_over_views
-from egopose_ros.skeleton import SMPL22
+from egopose_ros.skeleton import SMPL22, skeleton
 from egopose_ros.training import validation
 from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets, map_weights
 from egopose_ros.training.config import LossConfig, TrainConfig
@@ -102,6 +102,25 @@ def _start_as(network: EgoPoseFormerV2, path: str) -> None:
         raise ValueError(f"mimic {path}: expected one with the same decoders, got {error}") from None
 
 
+def _start_heatmaps(network: EgoPoseFormerV2, head: HeatmapDecoder, path: str) -> None:
+    """Take backbone and heatmaps of AG-EgoPose; joints that it lacks start with empty maps. ValueError where they differ."""
+    source, card = checkpoint.load(path, expected="ag_egopose")
+    spatial = source.encoder.spatial
+    if spatial is None:
+        raise ValueError(f"heatmap_weights {path}: expected a network with heatmaps, got one without")
+    weights, joints = spatial.decoder.state_dict(), skeleton(card.skeleton).joints
+    rows = [SMPL22.index(joint) for joint in joints]
+    for name, start in (("heatmaps.weight", 0.0), ("heatmaps.bias", weights["heatmaps.bias"].mean().item())):
+        known = weights[name].float()
+        weights[name] = torch.full((JOINTS, *known.shape[1:]), start)
+        weights[name][rows] = known
+    try:
+        network.encoder.backbone.load_state_dict(spatial.backbone.state_dict())
+        head.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"heatmap_weights {path}: expected the same backbone, got {error}") from None
+
+
 class EgoPoseFormerV2Recipe:
     """Single frames at a small size, single frames at full size, the same for the decoders alone, sequences."""
 
@@ -115,10 +134,12 @@ class EgoPoseFormerV2Recipe:
         """Return what teaches and does not ship: heatmaps at stride 4 teach the backbone where joints are."""
         return HeatmapDecoder(network.encoder.backbone.pyramid_channels, JOINTS)
 
-    def start(self, network: EgoPoseFormerV2, config: TrainConfig) -> None:
+    def start(self, network: EgoPoseFormerV2, head: HeatmapDecoder, config: TrainConfig) -> None:
         """Load the weights that training starts from."""
         if config.backbone_weights:
             load_published(network.encoder.backbone, config.backbone_weights)
+        if config.heatmap_weights:
+            _start_heatmaps(network, head, config.heatmap_weights)
         if config.mimic:
             _start_as(network, config.mimic)
 

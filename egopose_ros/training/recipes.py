@@ -31,8 +31,11 @@ class Recipe(Protocol):
         """Return what teaches and does not ship."""
         ...
 
-    def start(self, network: nn.Module, config: RunConfig) -> None:
-        """Load the parts that training starts from, over the whole checkpoint where it starts from one, too."""
+    def start(self, network: nn.Module, head: nn.Module, config: RunConfig) -> None:
+        """Load the parts that training starts from, over the whole checkpoint where it starts from one, too.
+
+        `head` is what `heads` returned.
+        """
         ...
 
     def fitted(self, network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

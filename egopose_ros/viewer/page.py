@@ -153,7 +153,8 @@ class Page:
                 again = self._newest if number != drawn else None
                 shot = self._waiting.popleft() if self._waiting else again
             if shot is not None:
-                scene_due = max(scene_due, now - 1.0 / SCENE_HZ) + 1.0 / SCENE_HZ
+                # Twice as fast while others wait, or one delay would leave no room for the next.
+                scene_due = max(scene_due, now - 1.0 / SCENE_HZ) + (0.5 if self._waiting else 1.0) / SCENE_HZ
                 drawn = number
                 self._draw_scene(shot, now)
             if now >= numbers_due:

@@ -18,7 +18,7 @@ from egopose_ros.structs import Visibility
 from egopose_ros.synth.motion.clip import ACTIONS
 from egopose_ros.training import ag_losses, cache, data, recipes
 from egopose_ros.training.ag_recipe import AgRecipe, AgTrainConfig
-from egopose_ros.training.config import HEADS
+from egopose_ros.training.config import HEADS, TrainConfig
 from egopose_ros.training.loop import Trainer
 from stick_figures import draw_clip
 
@@ -254,6 +254,18 @@ def test_heatmaps_start_from_those_that_taught_the_other_network(tmp_path, clips
         taught, heatmaps = head(pyramid), network.eval().encoder.spatial(images)[0]
     for row, joint in enumerate(MPI15.joints):  # fp16 in between
         torch.testing.assert_close(heatmaps[:, row], taught[:, SMPL22.index(joint)], atol=2e-2, rtol=2e-2)
+    # And back again: joints that AG-EgoPose lacks start with empty maps.
+    checkpoint.save(tmp_path / "ag.safetensors", network, {})
+    other = replace(TrainConfig(), {"heatmap_weights": str(tmp_path / "ag.safetensors")})
+    back = Trainer(other, {"backbone": "mobilenetv4_s"}, tmp_path / "back", clips, clips[:2])
+    with torch.no_grad():
+        again = back.head(back.network.eval().encoder.backbone.pyramid(source.encoder.normalise(images)))
+    known = [SMPL22.index(joint) for joint in MPI15.joints]
+    torch.testing.assert_close(again[:, known], heatmaps, atol=2e-2, rtol=2e-2)
+    rest = again[:, [row for row in range(SMPL22.size) if row not in known]]
+    assert torch.equal(rest, rest[:, :1, :1, :1].expand_as(rest)) and bool(rest.isfinite().all())
+    with pytest.raises(ValueError, match="heatmap_weights .*: expected the same backbone"):
+        Trainer(other, {"backbone": "resnet18"}, tmp_path / "other", clips, clips[:2])
     (tmp_path / HEADS).unlink()
     with pytest.raises(ValueError, match="heatmap_run .*: expected a run with the same backbone"):
         Trainer(settings(heatmap_run=str(tmp_path)), MODEL, tmp_path / "none", clips, clips[:2])
