@@ -26,6 +26,7 @@ from egopose_ros.evaluation.scores import merge, score
 from egopose_ros.networks.table import settings_of
 from egopose_ros.resources import cache_directory
 from egopose_ros.training import cache
+from egopose_ros.training.ag_recipe import AgTrainConfig
 from egopose_ros.training.config import DataConfig, RunConfig
 from egopose_ros.training.loop import Trainer
 from egopose_ros.training.recipes import load
@@ -44,7 +45,9 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "heatmaps alone": {"motion": False},
         "motion alone": {"spatial": False},
         "no cross-attention": {"cross_attention": False},
+        "no joint identity": {"joint_identity": False},
         "half the window": {"window": 12},
+        "causal, 4 frames later": {"lookahead": 4},
         "bidirectional": {"attention": "bidirectional"},
         "bidirectional, 4 frames later": {"attention": "bidirectional", "lookahead": 4},
     },
@@ -61,11 +64,18 @@ def stages(network: str, single: int, clips: int) -> dict[str, Any]:
     return {**none, "singles.steps": single, "poses.steps": clips}
 
 
+def fitted(config: AgTrainConfig, window: int) -> AgTrainConfig:
+    """Return a run whose clips of poses fit a window, with as many frames a step."""
+    poses = config.poses
+    frames = min(poses.frames, window)
+    return replace(config, {"poses.frames": frames, "poses.batch": round(poses.batch * poses.frames / frames)})
+
+
 def trained(source: Any, changes: dict[str, Any], config: RunConfig, data: tuple[Any, ...], folder: Path) -> Path:
     """Train a variant on the source's image encoder; return its checkpoint."""
     model = {**settings_of(source), **changes}
     if config.network == "ag_egopose":
-        config = replace(config, {"poses.frames": min(config.poses.frames, model["window"])})
+        config = fitted(config, model["window"])
     if not model.get("spatial", True):
         model["temporal_backbone"] = model["spatial_backbone"]  # without heatmaps there is none to share
     trainer = Trainer(config, model, folder, *data)

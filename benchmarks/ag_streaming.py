@@ -10,6 +10,7 @@ A window encodes its images in chunks, which takes less memory and no more time 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -45,12 +46,11 @@ def measure(network: AgEgoPose, rounds: int, steps: int) -> dict[str, float]:
 
     def window() -> torch.Tensor:
         parts = [network.look(chunk) for chunk in images.split(CHUNK, 1)]
-        whole = (torch.cat([getattr(part, name) for part in parts], 1) for name in vars(parts[0]))
-        return network.window_of(Evidence(*whole)).joints.cpu()
+        whole = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in vars(parts[0])}
+        return network.window_of(Evidence(**whole)).joints.cpu()
 
     state, _ = network.advance(network.init_state(1), network.look(images[:, :1]))
-    state = vars(state) | {"filled": torch.ones_like(state.filled)}
-    state = type(network.init_state(1))(**state)
+    state = dataclasses.replace(state, filled=torch.ones_like(state.filled))
 
     def step() -> torch.Tensor:
         return network.advance(state, network.look(images[:, :1]))[1].joints.cpu()

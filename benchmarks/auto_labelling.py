@@ -143,6 +143,12 @@ def bags_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if (path / "metadata.yaml").is_file())
 
 
+def labelled(folder: Path) -> int:
+    """Return how many recordings have their labels in a folder."""
+    entries = manifest.read(folder)[1] if (folder / manifest.FILE).is_file() else []
+    return sum(entry.status == manifest.LABELLED for entry in entries)
+
+
 def shifted_rig(path: Path, size: tuple[int, int]) -> Path:
     """Write the calibration of the shifted camera."""
     lens = calibration.load(str(share_file(LENS))).cameras[0].model.resize(*size)
@@ -265,7 +271,7 @@ def experiment(run: Run, arguments: argparse.Namespace) -> dict[str, Any]:
     shifted = run.synth("shifted", "test", size.test_recordings, rig)
     home = run.synth("home", "test", size.test_recordings, None)
     labels = run.folder / "labels"
-    done = (labels / manifest.FILE).is_file() and len(manifest.read(labels)[1]) >= size.recordings
+    done = labelled(labels) >= size.recordings
     words = [*bags_in(unlabelled), "--out", labels, "--checkpoint", teacher, "--workers", run.workers]
     run.command("label", *words, done=labels if done else None)
     networks: dict[str, Path] = {"teacher": teacher}

@@ -4,6 +4,7 @@
 
 Poses come at 30 Hz with images of the default size. A headless Chromium looks on where there is one; it draws in
 software, which takes cores that a GPU would leave free: `--no-browser` leaves it out, and then no image is drawn.
+Scenes are those that the page sends of those that it was given; the browser's own rate is counted in its tab.
 """
 
 from __future__ import annotations
@@ -24,11 +25,22 @@ from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import BodyPose, Frame, TrackingState
 from egopose_ros.viewer.monitor import GraphMonitor, PoseReport
 from egopose_ros.viewer.overlay import DOWNWARD, Shot, View
-from egopose_ros.viewer.page import Page
+from egopose_ros.viewer.page import LATE_S, Page
 
 RATE_HZ = 30.0
 SIZE = (1024, 1280)
 """height and width of the images"""
+COUNT_RENDERS = """
+window.renders = 0
+let frame = -1
+const clear = WebGL2RenderingContext.prototype.clear
+WebGL2RenderingContext.prototype.clear = function (...mask) {
+    if (document.timeline.currentTime !== frame) window.renders++
+    frame = document.timeline.currentTime
+    return clear.apply(this, mask)
+}
+"""
+"""counts the animation frames in which the tab draws"""
 FLAGS = (
     "--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"
 )  # fmt: skip
@@ -82,6 +94,7 @@ def onlooker(url: str, wanted: bool) -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=path, args=list(FLAGS))
         tab = browser.new_page(viewport={"width": 900, "height": 640})
         tab.set_default_timeout(120_000)
+        tab.add_init_script(COUNT_RENDERS)
         tab.goto(url)
         tab.wait_for_selector("td:text('network')")
         yield tab
@@ -114,21 +127,26 @@ def photograph() -> np.ndarray:
     return np.clip(image + random.normal(0.0, 3.0, SIZE), 0, 255).astype(np.uint8)
 
 
-def feed(page: Page, monitor: GraphMonitor, seconds: float) -> dict[str, float]:
-    """Hand over poses at 30 Hz; return scenes and images drawn a second, and how much of a core that took."""
-    image = photograph()
+def feed(page: Page, monitor: GraphMonitor, tab: Any, seconds: float) -> dict[str, float]:
+    """Hand over poses at 30 Hz; return scenes, images and renders a second, and how much of a core the page takes."""
+    image, count = photograph(), round(seconds * RATE_HZ)
+    renders = tab.evaluate("window.renders") if tab else 0
     origin, cpu_s, scenes, images = time.monotonic(), time.process_time(), page.scenes_drawn, page.images_drawn
-    for index in range(round(seconds * RATE_HZ)):
+    for index in range(count):
         time.sleep(max(0.0, origin + index / RATE_HZ - time.monotonic()))
         pose = pose_at(index)
         monitor.observe_pose(PoseReport(pose, 0.02, 0, "noise", True, TrackingState.TRACKING), time.monotonic())
         page.show(Shot(pose, None, lambda: [image]))
+    time.sleep(1.0 / RATE_HZ)
     elapsed = time.monotonic() - origin
-    return {
-        "scenes_hz": (page.scenes_drawn - scenes) / elapsed,
+    numbers = {
         "images_hz": (page.images_drawn - images) / elapsed,
         "core_percent": 100.0 * (time.process_time() - cpu_s) / elapsed,
     }
+    if tab:
+        numbers["renders_hz"] = (tab.evaluate("window.renders") - renders) / elapsed
+    time.sleep(LATE_S)  # what waits is drawn
+    return {"scenes_hz": (page.scenes_drawn - scenes) / count * RATE_HZ, **numbers}
 
 
 def main() -> None:
@@ -141,8 +159,8 @@ def main() -> None:
     page = Page(monitor, host="127.0.0.1", port=0)
     page.set_views([View("camera", DOWNWARD, project)])
     with inference() as network, onlooker(page.url, not arguments.no_browser) as tab:
-        feed(page, monitor, 3.0)
-        numbers = feed(page, monitor, arguments.seconds)
+        feed(page, monitor, tab, 3.0)
+        numbers = feed(page, monitor, tab, arguments.seconds)
     page.close()
     rounded: dict[str, Any] = {name: round(value, 1) for name, value in numbers.items()}
     rounded |= {"browser": tab is not None, "inference_hz": round(network["hz"], 1)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -17,7 +17,7 @@ from egopose_ros.evaluation import results, scores
 from egopose_ros.evaluation import truth as truths
 from egopose_ros.evaluation.contenders import Contender, told_apart
 from egopose_ros.evaluation.report_data import Picture, chosen_frames
-from egopose_ros.evaluation.runs import Agreement, Run, RunBuilder, agreement
+from egopose_ros.evaluation.runs import Run, RunBuilder
 from egopose_ros.evaluation.scores import Comparison
 from egopose_ros.evaluation.truth import Truth, TruthError
 from egopose_ros.ros import bag_runs, bag_truth
@@ -81,15 +81,14 @@ def evaluate(subject: Subject, poses: contextlib.ExitStack) -> Evaluation:
     with contextlib.ExitStack() as stack:
         bags = [_open(stack, path, subject, offset_s) for path in subject.bags]
         checkpoints, comparisons = zip(*(_run(subject, bags, index, poses) for index in range(len(subject.contenders))))
-        live = _live(subject, bags, comparisons[0])
+        live = _live(subject, bags, comparisons)
         return concluded(
             subject.protocol,
             [_bag_json(bag) for bag in bags],
             [*comparisons, *_live_runs(live, bags)],
             _pictures(bags, comparisons[0]),
             checkpoints=checkpoints,
-            live=[results.agreement_json(one.path, one.part.run.label, one.agreement, one.loss) for one in live],
-            agreements=[one.agreement for one in live],
+            live=[results.agreement_json(one.path, one.part.run, one.offline, one.loss) for one in live],
             losses=[
                 *(line for bag in bags for line in said_loss(bag.reader)),
                 *(f"bag {one.path}: {one.loss}; frames without a pose may be lost with it" for one in live if one.loss),
@@ -116,7 +115,9 @@ def _open(stack: contextlib.ExitStack, path: Path, subject: Subject, offset_s: f
     hint = bag_runs.unused_head_poses(reader, config)
     if hint:
         frames.notes[hint] = None
-    return _Bag(reader, config, frames, _truth(reader, config, frames, subject), offset_s)
+    truth = _truth(reader, config, frames, subject)
+    bag_runs.require_truth_in_time(frames, truth, offset_s or 0.0)
+    return _Bag(reader, config, frames, truth, offset_s)
 
 
 def _truth(reader: BagReader, config: Config, frames: BagFrames, subject: Subject) -> Truth:
@@ -188,20 +189,20 @@ class _Live:
 
     path: Path
     part: Comparison
-    agreement: Agreement
-    """with those made here"""
+    offline: Run | None
+    """the first made here by the same network"""
     loss: str
     """what is missing of a damaged bag of them"""
 
 
-def _live(subject: Subject, bags: list[_Bag], offline: list[Comparison]) -> list[_Live]:
-    """Score poses that were recorded live, and hold them against those made here."""
+def _live(subject: Subject, bags: list[_Bag], offline: Sequence[list[Comparison]]) -> list[_Live]:
+    """Score poses that were recorded live, and find those made here to hold them against, of each contender a bag."""
     result = []
     paths = subject.predictions
     several = len(paths) if len(bags) == 1 else 1
     files = [(str(path), "") for path in paths]
     labels = told_apart(files) if len(bags) == 1 else told_apart(files[:1]) * len(files)  # of several bags: one run
-    for path, label, bag, mine in zip(paths, labels, bags * several, list(offline) * several):
+    for path, label, bag, mine in zip(paths, labels, bags * several, list(zip(*offline)) * several):
         builder = RunBuilder()
         with BagReader(path) as reader:
             network, trained, dropped = bag_runs.recorded(
@@ -209,7 +210,9 @@ def _live(subject: Subject, bags: list[_Bag], offline: list[Comparison]) -> list
             )
             loss = reader.loss
         run = builder.build(f"live: {label}", network, trained, dropped, DEGREES_OF_FREEDOM)
-        result.append(_Live(path, _compare(run, bag, subject.protocol), agreement(mine.run, run), loss))
+        kind = run.network, run.skeleton
+        same = next((part.run for part in mine if (part.run.network, part.run.skeleton) == kind), None)
+        result.append(_Live(path, _compare(run, bag, subject.protocol), same, loss))
     return result
 
 
@@ -226,7 +229,7 @@ def _pictures(bags: list[_Bag], parts: list[Comparison]) -> list[Picture]:
     for number, (bag, part) in enumerate(zip(bags, parts)):
         rows = [(kind, row) for kind, owner, row in chosen if owner == number]
         stamps = {int(part.run.stamps_ns[row]) for _, row in rows}
-        found = bag_runs.images_at(bag.frames, stamps) if stamps else {}
+        found = bag_runs.images_at(bag.frames, stamps, bag.config.camera.sync_tolerance_s) if stamps else {}
         camera = bag.rig.cameras[0]
         view = View(camera.name, camera.T_head_camera, pipelines.projection(camera))
         for kind, row in rows:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from egopose_ros.config import Config, Leaf, PlayerConfig, ViewerConfig, options
+from egopose_ros.files import require_folder, write_whole
 from egopose_ros.flags import add_flags, configuration
 from egopose_ros.ros import graph, processes, viewer_bridge
 from egopose_ros.ros.bag_settings import estimator_settings
@@ -56,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json {arguments.json}: expected a folder to write in, got none")
+    if arguments.json is not None:
+        require_folder(arguments.json, "--json")
     player = configuration(arguments, PlayerConfig())
     bag = arguments.bag or _sample_bag()
     topics = configuration(arguments, replace(ViewerConfig(), topics=())).topics
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         summary = _summary(monitor, estimator)
     _report(summary)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
+        write_whole(arguments.json, json.dumps(summary, indent=2) + "\n")
     return 0
 
 

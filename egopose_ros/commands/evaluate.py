@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as one JSON object")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, report.html and a bag's poses there")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write good, typical and worst frames as one picture")
-    parser.add_argument("--gate", type=Path, metavar="BASELINE", help="fail where a metric is worse than in this JSON")
+    parser.add_argument("--gate", type=Path, metavar="BASELINE", help="fail where the first run is worse than in this")
     parser.add_argument(
         "--tolerance", action="append", default=[], metavar="NAME=VALUE[%]", help="by how much it may be; * is every one"
     )
@@ -100,6 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
     # What can be wrong with the command line is found before the work.
     baseline = results.read_baseline(arguments.gate) if arguments.gate is not None else None
     tolerances = results.parse_tolerances(arguments.tolerance)
+    if baseline is None and tolerances:
+        raise ValueError(f"--tolerance: expected --gate with it, got {', '.join(arguments.tolerance)} alone")
+    if baseline is not None:
+        results.require_known(tolerances, baseline)
     flags = {"runtime.precision": arguments.precision, "camera.calibration": arguments.calibration}
     overrides = settings(arguments.set, flags)
     told = [overrides["network.name"]] if "network.name" in overrides else []
@@ -186,6 +190,9 @@ def _table(evaluation: Evaluation) -> str:
         cells = [f"{run['per_joint_mm'][joint]:.2f}" if joint in run["per_joint_mm"] else "-" for run in runs]
         rows.append(f"  {joint + '_mm':26}" + "".join(f"{cell:>24}" for cell in cells))
     for live in evaluation.numbers["live"]:
+        if live["not_compared"]:
+            rows.append(f"{live['predictions']}: not compared: {live['not_compared']}")
+            continue
         rows.append(
             f"{live['predictions']}: {live['common']} frames as offline, up to {live['largest_mm']} mm apart; "
             f"{len(live['dropped_ns'])} dropped"

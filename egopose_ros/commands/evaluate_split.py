@@ -17,6 +17,7 @@ from egopose_ros.camera.rig import Rig, RigCamera
 from egopose_ros.commands.evaluation_outcome import Evaluation, concluded, picture, recording_json
 from egopose_ros.config import Config, Leaf, replace
 from egopose_ros.evaluation import results, scores
+from egopose_ros.evaluation.contenders import Contender
 from egopose_ros.evaluation.report_data import Picture, chosen_frames
 from egopose_ros.evaluation.runs import RunBuilder
 from egopose_ros.evaluation.scores import Comparison

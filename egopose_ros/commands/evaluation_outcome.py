@@ -9,7 +9,6 @@ import numpy as np
 
 from egopose_ros.evaluation import results, scores
 from egopose_ros.evaluation.report_data import Picture, Report
-from egopose_ros.evaluation.runs import Agreement
 from egopose_ros.evaluation.scores import Comparison, Metric
 from egopose_ros.structs import BodyPose
 from egopose_ros.viewer.overlay import View, draw
@@ -36,7 +35,6 @@ def concluded(
     *,
     checkpoints: Sequence[str],
     live: Sequence[dict[str, Any]] = (),
-    agreements: Sequence[Agreement] = (),
     losses: Sequence[str] = (),
 ) -> Evaluation:
     """Score runs, each a comparison a recording, the first being the one that the others are compared with.
@@ -58,7 +56,7 @@ def concluded(
         "live": list(live),
         "timing": [results.timing_json(comparison.run) for comparison in merged],
     }
-    return Evaluation(numbers, metrics, Report(numbers, merged, metrics, pictures, list(agreements)), tuple(losses))
+    return Evaluation(numbers, metrics, Report(numbers, merged, metrics, pictures), tuple(losses))
 
 
 def recording_json(name: str, topics: Sequence[str], frames: int, truth: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,24 +64,38 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.draw is not None:
         make_folder(arguments.draw, "--draw")
     with contextlib.ExitStack() as stack:
-        pipeline, items, loss = _open(stack, arguments)
-        entries = _infer(pipeline, items, arguments)
+        pipeline, source = _open(stack, arguments)
+        entries = _infer(pipeline, source, arguments)
+        refused = source.refused()
         if not entries:
-            raise ValueError(f"{arguments.input}: expected at least one frame, got none")
+            raise ValueError(f"{arguments.input}: expected frames, got none{refused and f' ({refused})'}")
         write_whole(arguments.out, json.dumps(_document(pipeline, arguments.input, entries), indent=1) + "\n")
         print(f"{arguments.out}: {len(entries)} frames by {pipeline.network_name}")
         if not pipeline.weights_trained:
             print("random weights: these poses mean nothing")
-        if loss():
-            text = f"{arguments.input}: {loss()}; {arguments.out} holds the poses until there"
+        if refused:
+            print(f"egopose infer: {arguments.input}: not used: {refused}", file=sys.stderr)
+        loss = source.loss()
+        if loss:
+            text = f"{arguments.input}: {loss}; {arguments.out} holds the poses until there"
             print(f"egopose infer: {text}", file=sys.stderr)
-        return DAMAGED if loss() else 0
+        return DAMAGED if loss else 0
 
 
-def _open(
-    stack: contextlib.ExitStack, arguments: argparse.Namespace
-) -> tuple[Pipeline, Iterator[NamedFrame], Callable[[], str]]:
-    """Return the pipeline, the frames, and what says of a damaged recording how much is lost."""
+@dataclass(frozen=True)
+class _Source:
+    """Frames, and what is known of them at their end."""
+
+    items: Iterator[NamedFrame]
+    loss: Callable[[], str] = lambda: ""
+    """how much of a damaged recording is missing"""
+    refused: Callable[[], str] = lambda: ""
+    """what of a bag could not be used, by reason"""
+    endless: bool = False
+    """only Ctrl-C ends it"""
+
+
+def _open(stack: contextlib.ExitStack, arguments: argparse.Namespace) -> tuple[Pipeline, _Source]:
     flags = {
         "network.name": arguments.network,
         "network.checkpoint": arguments.checkpoint,
@@ -92,7 +107,7 @@ def _open(
         reader = stack.enter_context(BagReader(path))
         config = bag_runs.settings(reader, tuple(arguments.topics), overrides)
         frames = BagFrames(reader, config)
-        return bag_runs.load(frames, config), _of_bag(frames), lambda: reader.loss
+        return bag_runs.load(frames, config), _Source(_of_bag(frames), lambda: reader.loss, lambda: _refused(frames))
     if arguments.topics:
         raise ValueError(f"--topics: expected a bag, got {arguments.input}")
     if not path.exists() and not arguments.input.isdigit():
@@ -105,14 +120,18 @@ def _open(
         named = config.camera.calibration
         raise ValueError(f"--calibration {named}: expected one camera for this input, got {len(rig.cameras)}")
     if arguments.input.isdigit() and not path.exists():
-        return pipelines.load(config, rig), _of_camera(stack, int(arguments.input)), lambda: ""
+        return pipelines.load(config, rig), _Source(_of_camera(stack, int(arguments.input)), endless=True)
     frames = stack.enter_context(Footage(path, arguments.fps))
-    return pipelines.load(config, rig), iter(frames), lambda: frames.loss
+    return pipelines.load(config, rig), _Source(iter(frames), lambda: frames.loss)
 
 
 def _of_bag(frames: BagFrames) -> Iterator[NamedFrame]:
     for item in frames:
         yield NamedFrame(item.frame, str(item.frame.stamp_ns))
+
+
+def _refused(frames: BagFrames) -> str:
+    return ", ".join(f"{number} {reason}" for reason, number in frames.rejected.items() if number)
 
 
 def _of_camera(stack: contextlib.ExitStack, device: int) -> Iterator[NamedFrame]:
@@ -132,13 +151,13 @@ def _until_it_ends(capture: cv2.VideoCapture) -> Iterator[NamedFrame]:
         yield NamedFrame(Frame(stamp_ns, (image[..., ::-1],)), str(stamp_ns))
 
 
-def _infer(pipeline: Pipeline, items: Iterator[NamedFrame], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _infer(pipeline: Pipeline, source: _Source, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     state = pipeline.init_state()
     views = _views(pipeline.rig)
     awaited: list[NamedFrame] = []  # those whose poses may still come: one, but for networks that look ahead
     try:
-        for newest in tqdm(items, unit="frame", disable=None):
+        for newest in tqdm(source.items, unit="frame", disable=None):
             if arguments.independent:
                 state = pipeline.init_state()
             state, pose = _step(pipeline, state, newest)
@@ -155,8 +174,9 @@ def _infer(pipeline: Pipeline, items: Iterator[NamedFrame], arguments: argparse.
                 write_whole(arguments.draw / name, cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes())
             if len(entries) == arguments.frames:
                 break
-    except KeyboardInterrupt:  # how a camera's stream ends
-        pass
+    except KeyboardInterrupt:
+        if not source.endless:
+            raise
     return entries
 
 

@@ -22,7 +22,7 @@ from egopose_ros.files import make_folder
 from egopose_ros.flags import settings
 from egopose_ros.labelling import engines
 from egopose_ros.labelling.engines import Progress
-from egopose_ros.labelling.manifest import FAILED, Entry, Manifest
+from egopose_ros.labelling.manifest import FAILED, FILE, Entry, Manifest
 from egopose_ros.labelling.recordings import Reading, find
 from egopose_ros.labelling.teacher import PARTIAL, Task, size_of
 from egopose_ros.networks.table import NETWORKS
@@ -72,10 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--workers: expected a number above 0, got {arguments.workers}")
     reading = Reading(tuple(arguments.topics), arguments.fps, _overrides(arguments))
     config = replace(Config(), reading.overrides)
-    sources = find(arguments.input)
     out = arguments.out.resolve()
-    make_folder(out, "--out", parents=True)
+    sources = find(arguments.input, out)
     header = {"teacher": _teacher(config), "reading": reading.as_json(), "images": not arguments.no_images}
+    make_folder(out, "--out", parents=True)
+    if not (out / FILE).is_file() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+        # A bag of labels takes the place of what has its name.
+        raise ValueError(f"--out {out}: expected a new folder, an empty one or one of labels, got one of something else")
     with Manifest(out, header) as manifest:
         shutil.rmtree(out / PARTIAL, ignore_errors=True)  # of a run that was killed
         try:
@@ -96,12 +99,21 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Leaf]:
 
 
 def _teacher(config: Config) -> dict[str, Any]:
-    """Return what tells one teacher's labels from another's; ValueError for a checkpoint that is not there."""
+    """Return what tells one teacher's labels from another's.
+
+    ValueError for a checkpoint that cannot be loaded, or whose network does not say how sure it is.
+    """
     name, named = config.network.name, config.network.checkpoint
     if not named:  # one for each number of cameras
         digests = {str(views): entry.sha256 for views, entry in sorted(checkpoint.defaults(name).items())}
         return {"network": name, "file": "", "sha256": digests}
     path = checkpoint.locate(named)
+    teacher, _ = checkpoint.load(path, expected=name)
+    if not teacher.config.uncertainty:
+        raise ValueError(
+            f"checkpoint {path}: expected a teacher with uncertainty, got one without: nothing would tell its good labels "
+            "from its bad ones"
+        )
     return {"network": name, "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 

@@ -14,7 +14,7 @@ from egopose_ros.training.config import RunConfig
 from egopose_ros.training.labelled import LabelledClip
 from egopose_ros.training.loop import Trainer
 from egopose_ros.training.processes import join, leave
-from egopose_ros.training.recipes import RECIPES, load
+from egopose_ros.training.recipes import RECIPES, check, load
 
 TINY = {
     "data.clips": 3, "stills.clips": 2, "data.validation_clips": 1, "data.clip_frames": 8, "data.rates_hz": ("15",),
@@ -25,6 +25,8 @@ TINY = {
 
 _CHECKPOINTS = ("weights", "mimic", "heatmap_weights")
 _FILES = ("_weights", "_run", "distill.labels")
+_THROUGHOUT = ("mimic", "distill.labels")
+"""of both, what training needs after its start, too"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     config, model = load(arguments.config, dict(assignment(item) for item in arguments.set))
     if arguments.tiny:
         config = replace(config, TINY | RECIPES[config.network][0].tiny)
+    check(config, model)
     output = arguments.output or Path("runs") / (arguments.config.stem + ("_tiny" if arguments.tiny else ""))
     if not arguments.resume and not arguments.render_only and (output / "state.pt").exists():
         raise ValueError(f"{output}: expected a new folder, got one with a run in it; give --resume or another --output")
-    _require_files(config)
+    _require_files(config, arguments.resume)
     processes = join(config.device)
     root = arguments.cache or cache_directory() / "clips"
     if processes.local:  # the first of a machine makes what the others find
@@ -64,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         processes.wait()
     if arguments.render_only:
         return 0
-    trainer = Trainer(config, model, output, *cache.load_run(root, config), recorded, processes)
+    clips, fresh = cache.load_run(root, config), not arguments.resume
+    trainer = Trainer(config, model, output, *clips, recorded, processes, fresh=fresh)
     if arguments.resume:
         trainer.resume()
     weights = trainer.run()
@@ -75,9 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _require_files(config: RunConfig) -> None:
-    """ValueError for a file or folder that is not there, which training would ask for after hours of rendering."""
+def _require_files(config: RunConfig, resumed: bool) -> None:
+    """ValueError for a file or folder that is not there, which training would ask for after hours of rendering.
+
+    A run that is resumed does without what it started from: its state has it.
+    """
     for item in options(config):
+        if resumed and item.name not in _THROUGHOUT:
+            continue
         paths = [item.default] if isinstance(item.default, str) else item.default
         if item.name in _CHECKPOINTS and item.default:
             checkpoint.locate(item.default)

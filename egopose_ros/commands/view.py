@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         given = [f"--{name.replace('_', '-')}" for name in _OF_BAGS if getattr(arguments, name)]
         if given:
             raise ValueError(f"expected a BAG with {', '.join(given)}, got none")
+    elif hasattr(arguments, "pose"):
+        raise ValueError(f"expected no --pose with a BAG, got {arguments.pose}: its poses are those of --predictions")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

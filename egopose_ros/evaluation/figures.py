@@ -124,18 +124,18 @@ def intervals(comparisons: Sequence[Comparison], metrics: Sequence[dict[str, Met
 
 def uncertainty(comparisons: Sequence[Comparison]) -> str:
     """Draw expected against observed coverage, and the error against the predicted standard deviation; '' for none."""
-    told = [(c, colour) for c, colour in zip(comparisons, _colours()) if c.covariance is not None]
+    told = [(c, colour, said) for c, colour in zip(comparisons, _colours()) if (said := c.covariance) is not None]
     if not told:
         return ""
 
     def plot(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
         left.plot([0, 1], [0, 1], color=_TRUTH, lw=0.8, ls="--")
-        for comparison, colour in told:
+        for comparison, colour, covariance in told:
             error = comparison.predicted - comparison.truth
-            measured = calibration(error, comparison.covariance, comparison.run.degrees_of_freedom, _LEVELS)
+            measured = calibration(error, covariance, comparison.run.degrees_of_freedom, _LEVELS)
             left.plot(measured.levels, measured.observed, color=colour, marker=".", label=comparison.run.label)
-            sigma = np.sqrt(np.trace(comparison.covariance, axis1=-2, axis2=-1)) * 1000.0
+            sigma = np.sqrt(np.trace(covariance, axis1=-2, axis2=-1)) * 1000.0
             right.plot(*_binned(sigma, comparison.errors * 1000.0), color=colour, marker=".")
         limit = max(right.get_xlim()[1], 1.0)
         right.plot([0, limit], [0, limit], color=_TRUTH, lw=0.8, ls="--")
@@ -172,7 +172,7 @@ def times(comparisons: Sequence[Comparison]) -> str:
 
 def from_above(comparisons: Sequence[Comparison]) -> str:
     """Draw the head's path and where feet stand, by the poses and by the truth; '' without a head pose."""
-    placed = [(c, colour) for c, colour in zip(comparisons, _colours()) if c.predicted_world is not None]
+    placed = [(c, colour) for c, colour in zip(comparisons, _colours()) if c.in_world]
     if not placed:
         return ""
 

@@ -6,6 +6,7 @@ Numbers are comparable with published ones only under the protocol they were pub
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 import numpy as np
 
@@ -91,10 +92,17 @@ class Scores:
     ground: float | None
 
 
-def score(name: str, predicted: np.ndarray, truth: np.ndarray, fps: float | None = None) -> Scores:
+def score(
+    name: str,
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    fps: float | None = None,
+    stretches: Sequence[slice] = (slice(None),),
+) -> Scores:
     """Evaluate (T, J, 3) poses in metres under a protocol; a NaN joint of the truth is left out.
 
-    Every frame counts once. `fps` is needed where the protocol reports motion. ValueError for shapes that do not fit.
+    Every frame counts once. `fps` is needed where the protocol reports motion, which is that within each of the
+    `stretches`, rows without a jump in time. ValueError for shapes that do not fit.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{name}'; expected one of {', '.join(PROTOCOLS)}")
@@ -111,7 +119,9 @@ def score(name: str, predicted: np.ndarray, truth: np.ndarray, fps: float | None
         roots = tuple(names.index(joint) for joint in protocol.root)
         predicted, truth = metrics.root_aligned(predicted, truth, roots)
     errors = metrics.joint_errors(predicted, truth)
-    moving = protocol.motion and len(truth) > 3
+    parts = [(predicted[rows], truth[rows]) for rows in stretches] if protocol.motion else []
+    parts = [(p, t) for p, t in parts if len(t) > 3 and np.isfinite(t).any()]
+    weights = [len(t) for _, t in parts]
     return Scores(
         name,
         len(truth),
@@ -120,10 +130,16 @@ def score(name: str, predicted: np.ndarray, truth: np.ndarray, fps: float | None
         _mean(metrics.ba_mpjpe(predicted, truth)) if protocol.bone_alignment else None,
         tuple((joint, _mean(errors[:, row])) for row, joint in enumerate(names)) if protocol.absolute else (),
         tuple((region, _region(errors, names, joints)) for region, joints in protocol.regions),
-        mpjve(predicted, truth, fps) if moving else None,
-        jitter(predicted, fps) if moving else None,
+        _weighted([mpjve(p, t, fps) for p, t in parts], weights),
+        _weighted([jitter(p, fps) for p, _ in parts], weights),
         ground_penetration(predicted) if protocol.motion else None,
     )
+
+
+def _weighted(values: list[float], weights: list[int]) -> float | None:
+    """Average over those that are known; None without any."""
+    known = [(value, weight) for value, weight in zip(values, weights) if np.isfinite(value)]
+    return sum(value * weight for value, weight in known) / sum(weight for _, weight in known) if known else None
 
 
 def _mean(frames: np.ndarray) -> float:

@@ -140,18 +140,22 @@ def _tile(picture: Picture) -> str:
 def _live(report: Report) -> str:
     rows = []
     for live in report.numbers["live"]:
-        start_ns = int(report.comparisons[0].run.stamps_ns[0])
-        dropped = ", ".join(f"{(stamp - start_ns) / 1e9:.2f}" for stamp in live["dropped_ns"][:200])
-        more = ", …" if len(live["dropped_ns"]) > 200 else ""
-        unlike = f" {len(live['unlike_ns'])} frames are left out: each {UNLIKE}." if live["unlike_ns"] else ""
-        rows.append(
-            f"<p>{html.escape(live['predictions'])}: {live['common']} frames in common; a joint is at most "
-            f"{live['largest_mm']} mm from its offline place (median {live['median_mm']} mm).{unlike} "
-            f"{len(live['dropped_ns'])} frames have no live pose{': at ' if dropped else '.'}{dropped}{more}{' s.' if dropped else ''}</p>"
-        )
+        said = f"not compared: {live['not_compared']}." if live["not_compared"] else _agreement(live)
+        rows.append(f"<p>{html.escape(live['predictions'])}: {html.escape(said)}</p>")
         if live["loss"]:
             rows.append(f'<p class="warning">{html.escape(live["predictions"])}: {html.escape(live["loss"])}</p>')
     return "".join(rows)
+
+
+def _agreement(live: dict[str, Any]) -> str:
+    dropped = ", ".join(f"{(stamp - live['start_ns']) / 1e9:.2f}" for stamp in live["dropped_ns"][:200])
+    more = ", …" if len(live["dropped_ns"]) > 200 else ""
+    unlike = f" {len(live['unlike_ns'])} frames are left out: each {UNLIKE}." if live["unlike_ns"] else ""
+    return (
+        f"{live['common']} frames in common with {live['compared_with']}; a joint is at most {live['largest_mm']} mm "
+        f"from its offline place (median {live['median_mm']} mm).{unlike} {len(live['dropped_ns'])} frames have no live pose"
+        + (f": at {dropped}{more} s of the recording." if dropped else ".")
+    )
 
 
 def _recordings(report: Report) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from egopose_ros.evaluation.runs import Agreement
 from egopose_ros.evaluation.scores import Comparison, Metric
 
 PICTURES = 4
@@ -39,7 +38,6 @@ class Report:
     """one a run, the first is the one that others are compared with"""
     metrics: list[dict[str, Metric]]
     pictures: list[Picture]
-    agreements: list[Agreement]
 
 
 def chosen_frames(parts: list[Comparison]) -> list[tuple[str, int, int]]:

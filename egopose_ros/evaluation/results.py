@@ -12,9 +12,9 @@ import numpy as np
 
 from egopose_ros.evaluation.protocols import PROTOCOLS
 from egopose_ros.evaluation.protocols import score as protocol_score
-from egopose_ros.evaluation.runs import Agreement, Run
+from egopose_ros.evaluation.runs import Run, agreement
 from egopose_ros.evaluation.scores import (
-    HIGHER_IS_BETTER, REGIONS, UNDIRECTED, Comparison, Metric, difference, per_joint
+    HIGHER_IS_BETTER, REGIONS, UNDIRECTED, Comparison, Metric, difference, per_joint, stretches
 )  # fmt: skip
 
 VERSION = 1
@@ -83,10 +83,10 @@ def published_json(comparison: Comparison) -> dict[str, Any]:
     """Return what the protocol reports, computed as its papers do [mm]; motion needs a head pose and is left out without."""
     c = comparison
     moving = PROTOCOLS[c.protocol].motion
-    if moving and c.predicted_world is None:
+    if moving and not c.in_world:
         return {}
     pair = (c.predicted_world, c.truth_world) if moving else (c.predicted, c.truth)
-    scores = protocol_score(c.protocol, *pair, fps=c.run.rate_hz)
+    scores = protocol_score(c.protocol, *pair, fps=c.run.rate_hz, stretches=stretches(c))
     lengths = {
         "mpjpe_mm": scores.mpjpe, "pa_mpjpe_mm": scores.pa_mpjpe, "ba_mpjpe_mm": scores.ba_mpjpe,
         "ground_mm": scores.ground, **{f"{region}_mm": value for region, value in scores.regions},
@@ -97,12 +97,19 @@ def published_json(comparison: Comparison) -> dict[str, Any]:
     return {name: _number(value) for name, value in told.items()}
 
 
-def agreement_json(path: Path, label: str, a: Agreement, loss: str) -> dict[str, Any]:
-    """Return how poses recorded live, the run of a label, compare with those made offline; `loss` of a damaged bag."""
+def agreement_json(path: Path, live: Run, complete: Run | None, loss: str) -> dict[str, Any]:
+    """Return how poses recorded live compare with those of the same network offline, if any; `loss` of a damaged bag."""
+    told = {"predictions": str(path), "label": live.label, "loss": loss}
+    if complete is None:
+        unknown = dict.fromkeys(("compared_with", "start_ns", "common", "largest_mm", "median_mm"))
+        lists = {name: [] for name in ("dropped_ns", "unknown_ns", "unlike_ns")}
+        return {**told, "not_compared": f"another network ({live.network or 'unknown'})", **unknown, **lists}
+    a = agreement(complete, live)
     return {
-        "predictions": str(path),
-        "label": label,
-        "loss": loss,
+        **told,
+        "not_compared": "",
+        "compared_with": complete.label,
+        "start_ns": int(complete.stamps_ns[0]),
         "common": a.common,
         "largest_mm": None if np.isnan(a.largest_m) else round(a.largest_m * 1000.0, 6),
         "median_mm": None if np.isnan(a.median_m) else round(a.median_m * 1000.0, 6),
@@ -171,17 +178,22 @@ def parse_tolerances(items: list[str]) -> dict[str, tuple[float, bool]]:
     return result
 
 
+def require_known(tolerances: dict[str, tuple[float, bool]], baseline: dict[str, float]) -> None:
+    """Raise ValueError for a tolerance of a metric that the baseline lacks, or that has no better direction."""
+    judged = [name for name in baseline if name not in UNDIRECTED]
+    unknown = [name for name in tolerances if name != "*" and name not in judged]
+    if unknown:
+        raise ValueError(f"--tolerance: expected metrics of the baseline, {', '.join(judged)}, got {', '.join(unknown)}")
+
+
 def gate(
     metrics: dict[str, Metric], baseline: dict[str, float], tolerances: dict[str, tuple[float, bool]]
 ) -> list[Verdict]:
     """Judge every metric of a baseline that has a better direction; one that is gone does not pass.
 
-    Without a tolerance nothing may be worse. ValueError for a tolerance of a metric that the baseline lacks.
+    Without a tolerance nothing may be worse.
     """
     judged = {name: value for name, value in baseline.items() if name not in UNDIRECTED}
-    unknown = [name for name in tolerances if name != "*" and name not in judged]
-    if unknown:
-        raise ValueError(f"--tolerance: expected metrics of the baseline, {', '.join(judged)}, got {', '.join(unknown)}")
     verdicts = []
     for name, expected in judged.items():
         value, relative = tolerances.get(name, tolerances.get("*", (0.0, False)))

@@ -55,13 +55,25 @@ class Comparison:
     """(T, J, 3) [m]"""
     truth: np.ndarray
     """(T, J, 3) [m], NaN where not known"""
-    covariance: np.ndarray | None
-    """(T, J, 3, 3) [m^2], NaN where a joint's truth is not known, or the run has no joint of its name"""
     visible: np.ndarray | None
     """(T, J) uint8, values of Visibility"""
-    predicted_world: np.ndarray | None
-    truth_world: np.ndarray | None
-    """(T, J, 3), with a head pose"""
+    in_world: bool
+    """whether each of its recordings has some head pose"""
+
+    @property
+    def predicted_world(self) -> np.ndarray | None:
+        """(T, J, 3), with a head pose; made anew each time, as the truth in the world and the covariance"""
+        return rigid.apply(self.run.T_world_camera, self.predicted) if self.in_world else None
+
+    @property
+    def truth_world(self) -> np.ndarray | None:
+        """(T, J, 3), with a head pose"""
+        return rigid.apply(self.run.T_world_camera, self.truth) if self.in_world else None
+
+    @property
+    def covariance(self) -> np.ndarray | None:
+        """(T, J, 3, 3) [m^2], NaN where a joint's truth is not known, or the run has no joint of its name"""
+        return _map_covariance(self.run, skeleton(self.skeleton).joints, np.isfinite(self.truth).all(-1))
 
     @property
     def errors(self) -> np.ndarray:
@@ -105,10 +117,8 @@ def compare(
         inside = in_view(np.nan_to_num(joints).reshape(-1, 3)).reshape(joints.shape[:2])
         # Whether anything hides what is in view is not known.
         visible = np.where(inside, 255, Visibility.OUT_OF_VIEW).astype(np.uint8)
-    world = np.isfinite(run.T_world_camera).all((1, 2))
-    to_world = [rigid.apply(run.T_world_camera, points) for points in (predicted, joints)] if world.any() else [None] * 2
-    covariance = _map_covariance(run, body.joints, np.isfinite(joints).all(-1))
-    return Comparison(run, protocol, body.name, predicted, joints, covariance, visible, *to_world)
+    in_world = bool(np.isfinite(run.T_world_camera).all((1, 2)).any())
+    return Comparison(run, protocol, body.name, predicted, joints, visible, in_world)
 
 
 def merge(parts: list[Comparison]) -> Comparison:
@@ -119,9 +129,9 @@ def merge(parts: list[Comparison]) -> Comparison:
     def joined(values: list[np.ndarray | None]) -> np.ndarray | None:
         return None if any(value is None for value in values) else np.concatenate(values)
 
-    names = ("predicted", "truth", "covariance", "visible", "predicted_world", "truth_world")
-    arrays = {name: joined([getattr(part, name) for part in parts]) for name in names}
-    return replace(parts[0], run=merge_runs([part.run for part in parts]), **arrays)
+    arrays = {name: joined([getattr(part, name) for part in parts]) for name in ("predicted", "truth", "visible")}
+    in_world = all(part.in_world for part in parts)
+    return replace(parts[0], run=merge_runs([part.run for part in parts]), in_world=in_world, **arrays)
 
 
 def _map_covariance(run: Run, joints: Sequence[str], known: np.ndarray) -> np.ndarray | None:
@@ -243,10 +253,10 @@ def _groups(c: Comparison) -> dict[str, np.ndarray]:
 
 def _motion(c: Comparison) -> dict[str, Metric]:
     """Return the metrics of motion, in the world where there is a head pose and in the camera's frame elsewhere."""
-    predicted, truth = (c.predicted, c.truth) if c.predicted_world is None else (c.predicted_world, c.truth_world)
+    predicted, truth = (c.predicted_world, c.truth_world) if c.in_world else (c.predicted, c.truth)
     rate = c.run.rate_hz
     parts: dict[str, list[tuple[float, int]]] = {}
-    for rows in _stretches(c):
+    for rows in stretches(c):
         p, t = predicted[rows], truth[rows]
         if len(p) < 4 or not np.isfinite(t).any():
             continue
@@ -256,7 +266,7 @@ def _motion(c: Comparison) -> dict[str, Metric]:
             "jitter_m_s3": motion.jitter(p, rate),
             "jitter_truth_m_s3": motion.jitter(t, rate),
         }
-        if c.predicted_world is not None:
+        if c.in_world:
             found |= _feet(c.skeleton, p, t, rate)
         for name, value in found.items():
             if np.isfinite(value):
@@ -267,7 +277,7 @@ def _motion(c: Comparison) -> dict[str, Metric]:
     }
 
 
-def _stretches(c: Comparison) -> list[slice]:
+def stretches(c: Comparison) -> list[slice]:
     """Return the longest rows without a jump in time."""
     steps = np.diff(c.run.stamps_ns) * c.run.rate_hz / 1e9
     breaks = np.flatnonzero((np.diff(c.run.segment) != 0) | (steps > 1.5) | (steps <= 0)) + 1
@@ -292,10 +302,11 @@ def _feet(name: str, predicted: np.ndarray, truth: np.ndarray, rate: float) -> d
 
 
 def _uncertainty(c: Comparison) -> dict[str, Metric]:
-    if c.covariance is None:
+    covariance = c.covariance
+    if covariance is None:
         return {}
-    error, told = c.predicted - c.truth, np.isfinite(c.covariance).all((-1, -2))
-    measured = calibration(error, c.covariance, c.run.degrees_of_freedom)
+    error, told = c.predicted - c.truth, np.isfinite(covariance).all((-1, -2))
+    measured = calibration(error, covariance, c.run.degrees_of_freedom)
     result = {
         "calibration_error": Metric(100.0 * measured.error),
         _COVERED: _covered(measured),
@@ -305,7 +316,7 @@ def _uncertainty(c: Comparison) -> dict[str, Metric]:
     for name in ("visible", "unseen"):
         group = groups.get(name)
         if group is not None and (group & told).any():
-            part = calibration(error[group], c.covariance[group], c.run.degrees_of_freedom)
+            part = calibration(error[group], covariance[group], c.run.degrees_of_freedom)
             result[f"{name}_{_COVERED}"] = _covered(part)
     return result
 

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -22,13 +22,15 @@ OFFSET_LIMIT_S = 2.0
 """largest time offset that is looked for"""
 _GRID_S = 0.005
 _MIN_CORRELATION = 0.5
+_MIN_OVERLAP_S = 1.0
 _SIDES = (("left", ("left", "l")), ("right", ("right", "r")))
 _ALIASES = {
     "hips": "pelvis", "root": "pelvis", "hand": "wrist", "upperarm": "shoulder", "arm": "shoulder", "lowerarm": "elbow",
-    "forearm": "elbow", "thigh": "hip", "upleg": "hip", "calf": "knee", "leg": "knee", "toe": "foot", "toebase": "foot",
-    "ball": "foot", "clavicle": "collar",
+    "forearm": "elbow", "thigh": "hip", "upleg": "hip", "calf": "knee", "shin": "knee", "leg": "knee", "toe": "foot",
+    "toes": "foot", "toebase": "foot", "ball": "foot", "clavicle": "collar",
 }  # fmt: skip
 """names that others give the joints -> ours"""
+_TOES, _ARMS, _COLLARS = {"toe", "toes", "toebase", "ball"}, {"arm", "upperarm"}, {"collar", "clavicle"}
 _UNREADABLE = (
     OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, csv.Error,
     zipfile.BadZipFile, zlib.error, struct.error,
@@ -38,6 +40,10 @@ _UNREADABLE = (
 
 class TruthError(ValueError):
     """Ground truth that cannot be used: says what was expected and what came."""
+
+
+class AmbiguousNames(TruthError):
+    """Names of which several mean one joint."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,12 @@ def estimate_offset(
     Mean speeds on one grid, normalised cross-correlation, its peak refined by a parabola. TruthError without a clear
     peak within OFFSET_LIMIT_S.
     """
+    apart_s = (max(truth_ns[0], poses_ns[0]) - min(truth_ns[-1], poses_ns[-1])) / 1e9
+    if apart_s > OFFSET_LIMIT_S - _MIN_OVERLAP_S:
+        raise TruthError(
+            f"time offset: expected truth and poses that an offset of up to {OFFSET_LIMIT_S:g} s makes overlap, got "
+            f"them {apart_s:.1f} s apart; give --truth-offset in seconds"
+        )
     start, end = max(truth_ns[0], poses_ns[0]) - OFFSET_LIMIT_S * 1e9, min(truth_ns[-1], poses_ns[-1]) + OFFSET_LIMIT_S * 1e9
     grid_ns = np.arange(start, end, _GRID_S * 1e9)
     (speed, known), (own, own_known) = (_speed_on(grid_ns, *track) for track in ((truth_ns, truth), (poses_ns, poses)))
@@ -134,11 +146,11 @@ def _speed_on(grid_ns: np.ndarray, stamps_ns: np.ndarray, joints: np.ndarray) ->
 
 
 def _correlation(truth: np.ndarray, known: np.ndarray, own: np.ndarray, own_known: np.ndarray, lag: int) -> float:
-    """Return the correlation of own(t) with truth(t + lag); NaN below one second of overlap."""
+    """Return the correlation of own(t) with truth(t + lag); NaN where they overlap too little."""
     a = slice(max(lag, 0), len(truth) + min(lag, 0))
     b = slice(max(-lag, 0), len(own) + min(-lag, 0))
     both = known[a] & own_known[b]
-    if both.sum() < 1.0 / _GRID_S:
+    if both.sum() < _MIN_OVERLAP_S / _GRID_S:
         return np.nan
     x, y = truth[a][both] - truth[a][both].mean(), own[b][both] - own[b][both].mean()
     norm = np.sqrt((x * x).sum() * (y * y).sum())
@@ -148,9 +160,10 @@ def _correlation(truth: np.ndarray, known: np.ndarray, own: np.ndarray, own_know
 def match_names(names: Sequence[str], source: str, wanted: str = "") -> tuple[Skeleton, list[int]]:
     """Return the skeleton (the one `wanted`, else the best fit) and for each of its joints its place in names, or -1.
 
-    Case, separators, prefixes up to a slash and common other names are understood. TruthError where none fits.
+    Case, separators, prefixes up to a slash and common other names are understood. TruthError where none fits,
+    AmbiguousNames where several mean one of its joints.
     """
-    plain = [_canonical(name) for name in names]
+    plain = _canonical(names)
     bodies = [skeleton(wanted)] if wanted else list(SKELETONS.values())
     body = max(bodies, key=lambda b: (sum(joint in plain for joint in b.joints), -b.size))
     rows = [plain.index(joint) if joint in plain else -1 for joint in body.joints]
@@ -159,6 +172,11 @@ def match_names(names: Sequence[str], source: str, wanted: str = "") -> tuple[Sk
             f"{source}: expected at least 3 joints named as in {body.name} ({', '.join(body.joints)}), got "
             f"{', '.join(list(names)[:20]) or 'none'}"
         )
+    twice = [joint for joint in body.joints if plain.count(joint) > 1]
+    if twice:
+        theirs = {joint: ", ".join(name for name, own in zip(names, plain) if own == joint) for joint in twice}
+        got = "; ".join(f"{joint} from {same}" for joint, same in theirs.items())
+        raise AmbiguousNames(f"{source}: expected one name for each joint of {body.name}, got {got}")
     return body, rows
 
 
@@ -169,15 +187,38 @@ def select(values: np.ndarray, rows: list[int]) -> np.ndarray:
     return picked
 
 
-def _canonical(name: str) -> str:
-    """Return a joint's name in our spelling: 'wearer/LeftForeArm' and 'l_forearm' are 'left_elbow'."""
+def _canonical(names: Sequence[str]) -> list[str]:
+    """Return the names of a body's joints in our spelling, where some mean what those beside them leave over.
+
+    A foot beside a toe is the ankle, a shoulder beside an arm the collar, a bare spine the one before the numbered.
+    """
+    parts = [_side_and_stem(name) for name in names]
+    there = {side: {stem for other, stem in parts if other == side} for side, _ in parts}
+    return [f"{side}_{_joint(stem, there[side])}" if side else _joint(stem, there[side]) for side, stem in parts]
+
+
+def _joint(stem: str, beside: set[str]) -> str:
+    """Return what a joint is called here, by its name and those of its side of the body."""
+    if stem == "foot" and beside & _TOES and "ankle" not in beside:
+        return "ankle"
+    if stem == "shoulder" and beside & _ARMS and not beside & _COLLARS:
+        return "collar"
+    if (stem == "hand" and "wrist" in beside) or (stem == "root" and beside & {"pelvis", "hips"}):
+        return stem
+    spine = re.fullmatch(r"spine(\d*)", stem)
+    if spine and "spine" in beside and beside & {"spine1", "spine2"}:
+        return f"spine{int(spine[1] or 0) + 1}"
+    return _ALIASES.get(stem, stem)
+
+
+def _side_and_stem(name: str) -> tuple[str, str]:
+    """Return 'left', 'right' or '' and the rest: 'wearer/LeftForeArm' and 'l_forearm' are 'left' and 'forearm'."""
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.rpartition("/")[2])
     words = [word for word in re.split(r"[\s_.\-:]+", text.lower()) if word]
     side = next((s for s, spellings in _SIDES if words and any(w in spellings for w in (words[0], words[-1]))), "")
     spellings = dict(_SIDES).get(side, ())
     stem = "".join(word for word in words if word not in spellings)
-    stem = {"foottwist": "foot_twist"}.get(stem, _ALIASES.get(stem, stem))
-    return f"{side}_{stem}" if side else stem
+    return side, {"foottwist": "foot_twist"}.get(stem, stem)
 
 
 def load(path: Path, frame: str = "", wanted: str = "") -> Truth:

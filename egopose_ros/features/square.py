@@ -40,6 +40,11 @@ class SquareConfig:
 
     def seen(self, joints_px: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Return joints (..., 2) in pixels of the square, and their visibility (...): none outside of it."""
+        inside = self.holds(joints_px)
         joints_px = joints_px - joints_px.new_tensor([self.crop_left, self.crop_top])
-        inside = ((joints_px > -0.5) & (joints_px < self.crop_side - 0.5)).all(-1)
         return joints_px, torch.where(inside, visible, int(Visibility.OUT_OF_VIEW))
+
+    def holds(self, pixels: Tensor) -> Tensor:
+        """Return whether pixels (..., 2) of the canonical image lie in the square (...)."""
+        first = pixels.new_tensor([self.crop_left, self.crop_top]) - 0.5
+        return ((pixels > first) & (pixels < first + self.crop_side)).all(-1)

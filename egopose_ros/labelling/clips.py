@@ -11,6 +11,7 @@ import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from egopose_ros.files import CALIBRATION
 from egopose_ros.labelling import manifest
 from egopose_ros.labelling.manifest import LABELLED, LabelError
-from egopose_ros.labelling.recordings import Reading, opened
+from egopose_ros.labelling.recordings import Reading, calibration_of, opened
 from egopose_ros.ros.bag_poses import pose_topic, read_poses
 from egopose_ros.ros.bag_reader import BagReader
 from egopose_ros.skeleton import SMPL22
@@ -27,7 +28,7 @@ from egopose_ros.training import cache
 from egopose_ros.training.labelled import LabelledClip
 from egopose_ros.training.recorded import ClipMaker
 
-VERSION = 1
+VERSION = 2
 """of the clips"""
 
 
@@ -53,6 +54,9 @@ def build(labels: Path, root: Path, frames: int, views: int, workers: int) -> li
     entries = [entry for entry in entries if entry.status == LABELLED]
     if not entries:
         raise LabelError(f"{labels}: expected labelled recordings, got none")
+    for entry in entries:
+        if entry.confidence is None:  # or all of its joints would pass the gate, as those that somebody has set
+            raise LabelError(f"{labels / entry.name}: expected labels of a teacher with uncertainty, got none of it")
     reading = Reading.from_json(header["reading"])
     tasks = [_task(labels / entry.name, Path(entry.source), reading, root, frames, views) for entry in entries]
     missing = [task for task in tasks if not task.folder.is_dir()]
@@ -70,12 +74,23 @@ def _task(labels: Path, source: Path, reading: Reading, root: Path, frames: int,
     recording = source
     if (labels / CALIBRATION).is_file():
         recording, reading = labels, Reading()
-    # As a build tool does: by size and time, since hashing fleets would cost more than cutting them.
-    files = sorted(labels.iterdir())
-    state = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    parts = [VERSION, state, str(recording), reading.as_json(), frames, views]
+    parts = [VERSION, _files(labels), str(recording), state(recording, reading), reading.as_json(), frames, views]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return _Task(labels, recording, reading, root / f"labelled{VERSION}_{labels.name}_{digest}", frames, views)
+
+
+def state(recording: Path, reading: Reading) -> list[Any]:
+    """Return what tells a recording and its calibration from what they were, as JSON; LabelError where it is gone."""
+    if not recording.exists():
+        raise LabelError(f"{recording}: expected the recording that was labelled, got nothing there")
+    file = calibration_of(recording, reading)
+    return [_files(recording), "" if file is None else file.read_text()]
+
+
+def _files(path: Path) -> list[Any]:
+    # As a build tool does: by size and time, since hashing fleets would cost more than cutting them.
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def _build_all(tasks: list[_Task], workers: int) -> Iterator[None]:
@@ -102,7 +117,7 @@ def read_clips(labels: Path, recording: Path, reading: Reading, frames: int, vie
     with opened(recording, reading) as source:
         if len(source.rig.cameras) < views:
             raise LabelError(f"{recording}: expected a rig of {views} cameras or more, got {len(source.rig.cameras)}")
-        maker, epoch = ClipMaker(source.rig, views), 0
+        maker, epoch = ClipMaker(source.rig, views, source.config.window.max_gap_s), 0
         for item in source.frames:
             if maker.length == frames or item.epoch != epoch:
                 yield from maker.clip()

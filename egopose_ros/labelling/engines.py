@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -72,7 +72,7 @@ def on_ray(tasks: list[Task], cpus: float, gpus: float) -> Iterator[Event]:
     if began:
         ray.init(log_to_driver=False)
     try:
-        remote = ray.remote(label).options(num_cpus=cpus, num_gpus=gpus, max_retries=1)
+        remote = ray.remote(_label).options(num_cpus=cpus, num_gpus=gpus, max_retries=1)
         waiting, pending = deque(tasks), {}
         while waiting or pending:
             while waiting and len(pending) < _SUBMITTED:
@@ -145,16 +145,21 @@ class _Worker:
 def _work(connection: Connection) -> None:
     """Label what comes, until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that gives the tasks
-    cv2.setNumThreads(1)
     while True:
         try:
             task = connection.recv()
         except EOFError:
             return
         counter = _Counter(connection)
-        entry = label(task, counter.count)
+        entry = _label(task, counter.count)
         counter.tell()
         connection.send(entry)
+
+
+def _label(task: Task, on_frame: Callable[[], object] = lambda: None) -> Entry:
+    """Label beside other processes, which OpenCV leaves their cores."""
+    cv2.setNumThreads(1)
+    return label(task, on_frame)
 
 
 class _Counter:

@@ -15,6 +15,7 @@ from egopose_ros.config import Config, Leaf, replace
 from egopose_ros.datasets import footage
 from egopose_ros.datasets.footage import Footage
 from egopose_ros.files import CALIBRATION
+from egopose_ros.labelling import manifest
 from egopose_ros.ros import bag_runs
 from egopose_ros.ros.bag_frames import BagFrame, BagFrames
 from egopose_ros.ros.bag_reader import BagReader, is_bag, is_bag_file
@@ -94,38 +95,59 @@ def opened(path: Path, reading: Reading) -> Iterator[Recording]:
             yield Recording(config, bag_runs.rig_of(frames, config), frames, bag)
         return
     with Footage(path, reading.fps) as source:
-        config = replace(Config(), reading.overrides)
-        if not config.camera.calibration:
-            config = replace(config, {"camera.calibration": str(_calibration(path))})
+        file = calibration_of(path, reading)
+        if file is None:
+            raise FileNotFoundError(
+                f"{path}: expected its calibration, by --calibration or in {_beside(path)}, got neither"
+            )
+        config = replace(Config(), {**reading.overrides, "camera.calibration": str(file)})
         rig = pipelines.load_rig(config.camera.calibration)
         if len(rig.cameras) != 1:
             raise ValueError(f"{config.camera.calibration}: expected one camera for {path}, got {len(rig.cameras)}")
         yield Recording(config, rig, FootageFrames(source), source)
 
 
-def _calibration(path: Path) -> Path:
-    beside = (path if path.is_dir() else path.parent) / CALIBRATION
-    if not beside.is_file():
-        raise FileNotFoundError(f"{path}: expected its calibration, by --calibration or in {beside}, got neither")
-    return beside
+def calibration_of(path: Path, reading: Reading) -> Path | None:
+    """Return the calibration file of a recording: that of the setting, else its own; None where it has none."""
+    named = reading.overrides.get("camera.calibration")
+    if named:
+        return Path(str(named))
+    return _beside(path) if _beside(path).is_file() else None
 
 
-def find(inputs: list[Path]) -> list[Path]:
-    """Return the recordings that some paths name or hold, each once and resolved; ValueError for a folder without any.
+def _beside(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / CALIBRATION
 
-    A path with nothing there counts as a recording: it is reported with those that fail.
+
+def find(inputs: list[Path], out: Path | None = None) -> list[Path]:
+    """Return the recordings that some paths name or hold, each once and resolved, without what is in folders of labels.
+
+    `out` is one that may not have its manifest yet. A path with nothing there counts as a recording: it is reported
+    with those that fail. ValueError for a folder without a recording, and for a recording in `out`.
     """
     found: dict[Path, None] = {}
     for path in inputs:
-        inside = list(_within(path)) if path.is_dir() else [path]
-        if not inside:
+        inside = list(_within(path, out)) if path.is_dir() else [path]
+        if not inside and not _is_of_labels(path, out):
             raise ValueError(f"{path}: expected bags, videos or images in it, got none")
         found.update((item.resolve(), None) for item in inside)
+    if not found:
+        named = ", ".join(str(path) for path in inputs)
+        raise ValueError(f"{named}: expected recordings outside of folders of labels, got none")
+    for item in found:
+        if out in item.parents:
+            raise ValueError(f"--out {out}: expected a folder without the recordings, got {item} in it")
     return list(found)
 
 
-def _within(folder: Path) -> Iterator[Path]:
+def _is_of_labels(folder: Path, out: Path | None) -> bool:
+    return folder.resolve() == out or (folder / manifest.FILE).is_file()
+
+
+def _within(folder: Path, out: Path | None) -> Iterator[Path]:
     """Yield the folder if it is a recording itself, else the recordings in it, in the order of their names."""
+    if _is_of_labels(folder, out):
+        return
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     files = [entry for entry in entries if entry.is_file()]
     bags = [file for file in files if is_bag_file(file)]
@@ -139,4 +161,4 @@ def _within(folder: Path) -> Iterator[Path]:
         yield folder
     for entry in entries:
         if entry.is_dir():
-            yield from _within(entry)
+            yield from _within(entry, out)

@@ -202,5 +202,8 @@ def load_action_former(encoder: ActionFormerEncoder, path: str | Path) -> None:
     try:
         encoder.load_state_dict(branch)
     except RuntimeError as error:
-        blocks = len(encoder.branch)
-        raise ValueError(f"ActionFormer weights {path}: expected {blocks} blocks as configured, {error}") from None
+        wanted, found = (len({name.split(".")[1] for name in names}) for names in (encoder.state_dict(), branch))
+        raise ValueError(
+            f"ActionFormer weights {path}: expected {wanted} blocks as local_blocks + global_blocks have it, "
+            f"got {found}: {error}"
+        ) from None

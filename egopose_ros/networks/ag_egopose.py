@@ -24,7 +24,9 @@ Where the paper is silent, or says two things:
   are trained by squared error (an ablation) are taken as they are.
 - Embedding (one for all joints): 3x3 convolutions to 16, 32, 64 channels, the last two of stride 2, pooled to 4x4, one
   linear map, a norm. phi in eq. 4: ReLU and a linear map.
-- A frame's queries attend to that frame's 15 memory tokens, which hold its motion.
+- A frame's queries attend to that frame's 15 memory tokens, which hold its motion. Embedding and motion are made
+  alike for every joint, so that the tokens would be a set, in which a query could not tell its joint's heatmap from
+  another's; the paper calls them joint-conditioned. A learned vector of its joint is added to each (`joint_identity`).
 - Without cross-attention (ablation) every joint's token starts from its own memory token and the decoder keeps its
   self-attention.
 - Causal variant: a local block sees as many frames as before, all of them past; convolutions look back. `lookahead`
@@ -55,7 +57,7 @@ from egopose_ros.networks.interface import CONFIDENCE_RADIUS, NetworkInput, Pred
 from egopose_ros.skeleton import MPI15
 
 JOINTS = MPI15.size
-_SHAPE = 3
+PEAK_NUMBERS = 3
 """numbers that say how sure a heatmap is"""
 
 
@@ -93,6 +95,7 @@ class AgEgoPoseConfig(SquareConfig):
     spatial: bool = option(True, "Use the heatmaps; else motion alone (ablation).")
     motion: bool = option(True, "Use the motion features; else every frame for itself (ablation).")
     cross_attention: bool = option(True, "Joint tokens attend to the memory; else start from it (ablation).")
+    joint_identity: bool = option(True, "Memory tokens say which joint they are of; else they are a set (ablation).")
     uncertainty: bool = option(True, "Predict a covariance; else joints alone (ablation).")
 
     def __post_init__(self) -> None:
@@ -230,6 +233,8 @@ class JointDecoder(nn.Module):
         self.memory = nn.Sequential(nn.Linear(sources * width, width), nn.ReLU(), nn.Linear(width, width))
         self.queries = nn.Parameter(torch.randn(JOINTS, width) * 0.02)
         self.cross_attention = config.cross_attention
+        named = config.cross_attention and config.joint_identity  # a token that starts from its own memory has its query
+        self.identity = nn.Parameter(torch.zeros(JOINTS, width)) if named else None
         settings = dict(d_model=width, nhead=config.heads, dim_feedforward=4 * width, dropout=config.dropout)
         kind = nn.TransformerDecoderLayer if config.cross_attention else nn.TransformerEncoderLayer
         self.layers = nn.ModuleList(kind(**settings, batch_first=True) for _ in range(config.layers))
@@ -240,6 +245,8 @@ class JointDecoder(nn.Module):
         if motion is not None:
             sources.append(self.motion(motion)[:, None].expand(-1, JOINTS, -1))
         memory = self.memory(torch.cat(sources, -1))
+        if self.identity is not None:
+            memory = memory + self.identity
         x = self.queries.expand(len(memory), -1, -1)
         if not self.cross_attention:
             x = x + memory
@@ -308,7 +315,7 @@ class AgEgoPose(nn.Module):
         )
         self.uncertainty = None
         if config.uncertainty:
-            self.uncertainty = JointUncertainty(config.width + _SHAPE * config.spatial)
+            self.uncertainty = JointUncertainty(config.width + PEAK_NUMBERS * config.spatial)
 
     @property
     def window(self) -> int:
@@ -328,7 +335,7 @@ class AgEgoPose(nn.Module):
             features=like.new_zeros(batch, past, self.config.temporal_width),
             filled=torch.zeros(batch, past, dtype=torch.bool, device=like.device),
             embeddings=like.new_zeros(batch, waiting, JOINTS, self.config.width),
-            shapes=like.new_zeros(batch, waiting, JOINTS, _SHAPE),
+            shapes=like.new_zeros(batch, waiting, JOINTS, PEAK_NUMBERS),
         )
 
     def step(self, state: State, new: NetworkInput) -> tuple[State, Prediction]:

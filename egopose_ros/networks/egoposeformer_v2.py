@@ -15,14 +15,16 @@ No code was published; where the paper is silent:
 - Image 256x256 in the canonical camera, or the square of it that holds the wearer, at its own resolution; tokens at
   stride 16 with the stride-32 map added, since a wrist is 8 px wide.
 - Cross-attention of a single query never needs the tokens' keys and values: scores are (W_k^T q) . token, and the
-  values are projected after pooling. The same function as standard attention at a hundredth of its cost.
+  values are projected after pooling. The same function as standard attention at a twenty-fifth of its cost.
 - "Linear fusion" of the views is one linear map of their concatenation.
 - Camera embeddings are a learned vector for each view plus an MLP of its extrinsics, so that rigs may differ.
 - Metadata H: gravity in the reference frame, linear and angular velocity of the head and the time since the last
-  frame. Nothing else of a head pose is the same in two rooms. A missing part is replaced by a learned token of its own.
+  frame. Nothing else of a head pose is the same in two rooms. Gravity and motion have an MLP each, whose sum is the
+  query: either may be missing, and is then replaced by a learned token of its own.
 - Rotations are each segment's own in the reference frame, not relative to the parent: images show those, and errors do
   not add up along a limb. The root is the head, the joint best known to a camera that is fixed to it.
-- Body: a scale and an offset of each bone from a template, equal on both sides (mirrored).
+- Body: a scale and an offset of each bone from a template, equal on both sides (mirrored). Kinematics are those of
+  smpl22, which every other skeleton of the project is mapped from (`skeleton.skeleton_map`).
 - The refinement adds to the proposal's parameters: the second decoder explains what the first one missed.
 - Student-t with nu = 4: finite covariance (nu > 2), tails far heavier than Laplace's, and its distribution function in
   closed form, which gives the confidence exactly up to a quadrature over directions.
@@ -145,13 +147,21 @@ class HeadQuery(nn.Module):
         motion, motion_valid = head_motion(new, state)
         gravity_valid = new.gravity_valid
         if self.training and self.drop > 0:
-            # As in use: nothing, an IMU's gravity alone, or a head pose, which gives both.
+            # As in use: nothing, an IMU's gravity alone, or a head pose, which gives both; and a tracker that is lost.
             draw = torch.rand(len(motion), 1, device=motion.device)
-            gravity_valid = gravity_valid & (draw >= self.drop)
-            motion_valid = motion_valid & (draw >= self.drop + (1.0 - self.drop) / 3.0)
+            lost = _lost(*motion.shape[:2], motion.device)
+            gravity_valid = gravity_valid & (draw >= self.drop) & ~lost
+            motion_valid = motion_valid & (draw >= self.drop + (1.0 - self.drop) / 3.0) & ~lost
         moving = torch.where(motion_valid[..., None], self.motion(motion), self.no_motion)
         down = self.gravity(new.gravity_reference.to(motion.dtype))
         return self.base + moving + torch.where(gravity_valid[..., None], down, self.no_gravity)
+
+
+def _lost(clips: int, frames: int, device: torch.device) -> Tensor:
+    """Return the frames (B, T) of some clips in which a tracker is lost: one stretch of a quarter of them."""
+    begin, end = (torch.rand(2, clips, 1, device=device) * frames).sort(0).values
+    at = torch.arange(frames, device=device) + 0.5
+    return (at >= begin) & (at < end) & (torch.rand(clips, 1, device=device) < 0.25)
 
 
 def head_motion(new: NetworkInput, state: State) -> tuple[Tensor, Tensor]:
@@ -169,11 +179,14 @@ def head_motion(new: NetworkInput, state: State) -> tuple[Tensor, Tensor]:
     R_now_world = T[..., :3, :3].transpose(-1, -2)
     velocity = (R_now_world @ (T[..., :3, 3:] - before[..., :3, 3:]))[..., 0] / seconds
     turn = R_now_world @ before[..., :3, :3]
-    # The skew part of the turn back to the last frame is minus axis times sine; head turns in a frame are small.
-    rate = 0.5 * torch.stack(
+    # The skew part of the turn back to the last frame is minus axis times sine, its trace one and twice the cosine.
+    skew = 0.5 * torch.stack(
         [turn[..., 1, 2] - turn[..., 2, 1], turn[..., 2, 0] - turn[..., 0, 2], turn[..., 0, 1] - turn[..., 1, 0]], -1
     )
-    motion = torch.cat([velocity, rate / seconds, seconds.clamp(max=1.0)], -1)
+    sine = skew.norm(dim=-1, keepdim=True)
+    angle = torch.atan2(sine, (turn.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True) - 1.0) / 2.0)
+    turned = torch.where(sine > 1e-9, skew * (angle / sine.clamp(min=1e-9)), skew)
+    motion = torch.cat([velocity, turned / seconds, seconds.clamp(max=1.0)], -1)
     return torch.where(valid[..., None], motion, 0.0).to(new.gravity_reference.dtype), valid
 
 
@@ -343,7 +356,7 @@ class EgoPoseFormerV2(nn.Module):
 
         condition = cameras
         if self.projected is not None:
-            condition = cameras + self.projected(_project(proposal.joints, T_reference_camera))
+            condition = cameras + self.projected(_project(proposal.joints, T_reference_camera, self.config))
         scores = []
         for index, layer in enumerate(self.refinement, self.config.layers):
             x, seen, caches[index] = layer(x, tokens, condition, caches[index], time)
@@ -389,12 +402,14 @@ def _pose_vector(T: Tensor) -> Tensor:
     return torch.cat([T[..., :3, 3], rotation_to_6d(T[..., :3, :3])], -1)
 
 
-def _project(joints: Tensor, T_reference_camera: Tensor) -> Tensor:
-    """Return encodings (B, T, V, J * 23) of where joints (B, T, J, 3) fall in views (B, V, 4, 4)."""
+def _project(joints: Tensor, T_reference_camera: Tensor, square: SquareConfig) -> Tensor:
+    """Return encodings (B, T, V, J * 23) of where joints (B, T, J, 3) fall in views (B, V, 4, 4), and whether in what is seen."""
     R = T_reference_camera[:, None, :, :3, :3]
     centred = joints[:, :, None] - T_reference_camera[:, None, :, None, :3, 3]
     pixels, valid = CANONICAL.project(centred @ R)  # R_camera_reference on row vectors
+    seen = valid & square.holds(pixels)
     width, height = CANONICAL.size
     unit = (pixels + 0.5) / pixels.new_tensor([width, height]) * 2.0 - 1.0
     # Outside the image the direction is still worth knowing, the distance is not.
-    return torch.cat([_fourier(unit.clamp(-1.5, 1.5)), valid[..., None].to(unit.dtype)], -1).flatten(-2)
+    unit = unit / (unit.abs().amax(-1, keepdim=True) / 1.5).clamp(min=1.0)
+    return torch.cat([_fourier(unit), seen[..., None].to(unit.dtype)], -1).flatten(-2)

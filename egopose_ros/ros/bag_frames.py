@@ -64,14 +64,9 @@ class BagFrames:
         """messages that were not used, by reason"""
         self.notes: dict[str, None] = {}
         """what had to be assumed, each once"""
-        self.tree = TransformTree("", lambda reason, text: self.rejected.update(["tf." + reason]))
         self._tf = [t for t, kind in bag.kinds.items() if kind == TF_TYPE and t.lstrip("/") in ("tf", "tf_static")]
-        for topic in self._tf:
-            if topic.lstrip("/") == "tf_static":
-                for recorded in bag.messages([topic]):
-                    self.tree.take(recorded.message, static=True)
-        self.head = HeadTrack(config.head_pose, self.tree)
-        self._imu = ImuTrack(config.head_pose.head_frame, self.tree)
+        static = [topic for topic in self._tf if topic.lstrip("/") == "tf_static"]
+        self._static = [recorded.message for recorded in bag.messages(static)]
         self.head_topic = self._imu_topic = ""
         source = config.head_pose.source
         if source in HEAD_POSES.values():
@@ -80,17 +75,23 @@ class BagFrames:
         if config.imu.enabled:
             self._imu_topic = _resolved(bag, config.imu.topic)
             bag.require(self._imu_topic, IMU_TYPE)
-        # A bag tells at once what its sources are: the first frame waits for them as the others do.
-        self._heard_s = {self.head_topic: bag.start_s, self._imu_topic: bag.start_s}
         self._start()
 
     def _start(self) -> None:
+        """Forget all of an earlier pass, so that each begins as the first did."""
         views = len(self.topics)
         self._gates = [StampGate() for _ in range(views)]
         self._locks = [FrameLock() for _ in range(views)]
         self._matcher = Matcher(views, round(self._config.camera.sync_tolerance_s * 1e9))
         self._waiting: deque[tuple[int, tuple[Any, ...], float, int]] = deque()
         self._epoch, self._newest_ns = 0, None
+        # A bag tells at once what its sources are: the first frame waits for them as the others do.
+        self._heard_s = {self.head_topic: self.bag.start_s, self._imu_topic: self.bag.start_s}
+        self.tree = TransformTree("", lambda reason, text: self.rejected.update(["tf." + reason]))
+        for message in self._static:
+            self.tree.take(message, static=True)
+        self.head = HeadTrack(self._config.head_pose, self.tree)
+        self._imu = ImuTrack(self._config.head_pose.head_frame, self.tree)
 
     @property
     def global_frame(self) -> str:
@@ -153,8 +154,6 @@ class BagFrames:
         """Yield every frame in order, without its images."""
         self._start()
         self.rejected.clear()
-        self.head.clear()
-        self._imu.clear()
         topics = [*self.topics, *self._tf, *filter(None, (self.head_topic, self._imu_topic))]
         for recorded in self.bag.messages(topics):
             now_s = recorded.stamp_ns / 1e9

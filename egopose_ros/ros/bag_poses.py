@@ -93,7 +93,7 @@ def read_poses(bag: BagReader, topic: str) -> Iterator[tuple[BodyPose, PoseStatu
     for recorded in bag.messages([topic]):
         message = recorded.message
         pose = pose_from_message(message)
-        yield _placed(pose, globals_.get(pose.stamp_ns)), status_of(message)
+        yield placed(pose, globals_.get(pose.stamp_ns)), status_of(message)
 
 
 def status_of(message: Any) -> PoseStatus:
@@ -103,7 +103,7 @@ def status_of(message: Any) -> PoseStatus:
     )
 
 
-def _placed(pose: BodyPose, joints_world: np.ndarray | None) -> BodyPose:
+def placed(pose: BodyPose, joints_world: np.ndarray | None) -> BodyPose:
     """Return the pose with the transform that takes its joints to those of the global frame."""
     if joints_world is None:
         return pose

@@ -39,8 +39,11 @@ class Recorded:
 class BagReader:
     """A bag, opened. A context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Open a bag folder or a .mcap, .db3 or .bag file; BagError for one that holds nothing to read."""
+    def __init__(self, path: Path, beside: BagReader | None = None) -> None:
+        """Open a bag folder or a .mcap, .db3 or .bag file; BagError for one that holds nothing to read.
+
+        `beside` is a reader of the same bag that is closed later: what it salvaged of a damaged one serves both.
+        """
         if not path.exists():
             raise FileNotFoundError(
                 f"bag {path}: expected a bag folder or a .mcap, .db3 or .bag file, got nothing there"
@@ -50,7 +53,7 @@ class BagReader:
         """what is missing of a damaged bag, empty for a whole one"""
         self._stack = contextlib.ExitStack()
         try:
-            self._reader = self._open()
+            self._reader = self._open() if beside is None else self._share(beside)
         except BaseException:
             self._stack.close()
             raise
@@ -164,11 +167,20 @@ class BagReader:
         if not count:
             raise BagError(f"bag {self.path}: expected a db3, mcap or ROS 1 bag, got one without a whole message: {damage}")
         self.loss = f"truncated or unfinished ({damage}): its {count} whole messages are used, what follows is lost"
-        return self._enter([copy])
+        try:
+            return self._enter([copy])
+        except Exception as error:  # definitions that contradict each other
+            text = f"expected a db3, mcap or ROS 1 bag, got one that is damaged: {_line(error)}"
+            raise BagError(f"bag {self.path}: {text}") from error
+
+    def _share(self, other: BagReader) -> AnyReader:
+        self.loss = other.loss
+        return self._enter(other._opened)
 
     def _enter(self, paths: list[Path]) -> AnyReader:
         reader = AnyReader(paths, default_typestore=typestore())
         reader.open()
+        self._opened = paths
         self._stack.callback(reader.close)
         return reader
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +15,7 @@ from egopose_ros.config import Config, Leaf
 from egopose_ros.config import replace as configure
 from egopose_ros.evaluation import truth as truths
 from egopose_ros.evaluation.runs import RunBuilder
-from egopose_ros.evaluation.truth import Truth
+from egopose_ros.evaluation.truth import OFFSET_LIMIT_S, Truth, TruthError
 from egopose_ros.geometry import rigid
 from egopose_ros.ros import bag_truth, images
 from egopose_ros.ros.bag_frames import BagFrame, BagFrames
@@ -28,6 +29,8 @@ from egopose_ros.window.ring import Lookup
 
 TOGETHER = 4
 """frames of a recording that go through the network at once: less time for each on a CPU (benchmarks/evaluation.py)"""
+_LATEST_NS = 2**62
+"""later than any recording"""
 
 
 def settings(bag: BagReader, topics: tuple[str, ...], overrides: dict[str, Leaf]) -> Config:
@@ -183,6 +186,29 @@ def resolve_frame(truth: Truth, frames: BagFrames, has_head_pose: bool) -> Truth
     )
 
 
+def require_truth_in_time(frames: BagFrames, truth: Truth, offset_s: float) -> None:
+    """Raise TruthError where no image was recorded near the time of the truth, before any is inferred.
+
+    The clock of the stamps may be another than the recorder's, or be set later: either may fit.
+    """
+    bag, topic = frames.bag, frames.topics[0]
+    first = next(iter(bag.messages([topic])), None)
+    if first is None:
+        return
+    start_ns, stop_ns = (int(stamp) - round(offset_s * 1e9) for stamp in truth.stamps_ns[[0, -1]])
+    slack_ns = round(OFFSET_LIMIT_S * 1e9)
+    for ahead_ns in (0, to_ns(first.message.header.stamp) - first.stamp_ns):
+        span = (start_ns - ahead_ns - slack_ns, stop_ns - ahead_ns + slack_ns)
+        if next(iter(bag.messages([topic], *(min(max(edge, 0), _LATEST_NS) for edge in span))), None) is not None:
+            return
+    if not bag.loss:
+        raise TruthError(
+            f"{truth.source}: expected ground truth that overlaps the poses in time, got {start_ns / 1e9:.3f} to "
+            f"{stop_ns / 1e9:.3f} s (offset {offset_s:g} s) and no image within {OFFSET_LIMIT_S:g} s of it, the first "
+            f"at {to_ns(first.message.header.stamp) / 1e9:.3f} s; give --truth-offset"
+        )
+
+
 def unused_head_poses(bag: BagReader, config: Config) -> str:
     """Say which topics could be head poses where none is used; '' where there is nothing to say."""
     there = [topic for topic in bag.candidates(*HEAD_POSES) if topic != HEAD_POSE]
@@ -191,19 +217,23 @@ def unused_head_poses(bag: BagReader, config: Config) -> str:
     return f"no head pose is used; {', '.join(there)} could be one: --set head_pose.source=..., head_pose.topic=..."
 
 
-def images_at(frames: BagFrames, stamps_ns: set[int]) -> dict[int, np.ndarray]:
-    """Return the first camera's image at some stamps of frames: (H, W) or (H, W, 3) RGB uint8."""
-    found: dict[int, np.ndarray] = {}
-    tolerance_ns = 50_000_000 if len(frames.topics) > 1 else 0
+def images_at(frames: BagFrames, stamps_ns: set[int], tolerance_s: float) -> dict[int, np.ndarray]:
+    """Return the first camera's image at some stamps of frames: (H, W) or (H, W, 3) RGB uint8.
+
+    A frame has the stamp of its newest image: that of the first camera may be older by the tolerance between cameras.
+    """
+    nearest: dict[int, tuple[int, Any]] = {}
+    tolerance_ns = round(tolerance_s * 1e9) if len(frames.topics) > 1 else 0
     for item in frames.bag.messages([frames.topics[0]]):
         stamp_ns = to_ns(item.message.header.stamp)
-        # A frame has the stamp of its newest image.
-        match = next((s for s in stamps_ns if 0 <= s - stamp_ns <= tolerance_ns and s not in found), None)
-        if match is not None:
-            try:
-                found[match] = images.decode(item.message)
-            except images.ImageError:
-                continue
-        if len(found) == len(stamps_ns):
+        for wanted_ns in stamps_ns:
+            age_ns = wanted_ns - stamp_ns
+            if 0 <= age_ns <= tolerance_ns and (wanted_ns not in nearest or age_ns < nearest[wanted_ns][0]):
+                nearest[wanted_ns] = age_ns, item.message
+        if len(nearest) == len(stamps_ns) and not any(age_ns for age_ns, _ in nearest.values()):
             break
+    found = {}
+    for wanted_ns, (_, message) in nearest.items():
+        with contextlib.suppress(images.ImageError):
+            found[wanted_ns] = images.decode(message)
     return found

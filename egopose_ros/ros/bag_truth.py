@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from egopose_ros.evaluation.truth import Truth, TruthError, match_names, read_arrays, select
+from egopose_ros.evaluation.truth import AmbiguousNames, Truth, TruthError, match_names, read_arrays, select
 from egopose_ros.geometry import rigid
 from egopose_ros.ros.bag_poses import is_truth
 from egopose_ros.ros.bag_reader import POSE_TYPE, BagError, BagReader
@@ -106,6 +106,8 @@ def _table(rows: dict[int, dict[tuple[str, str], np.ndarray]], source: str, want
     for frame, names in counts.items():
         try:
             fits[frame] = match_names(sorted(names), source, wanted)
+        except AmbiguousNames:
+            raise
         except TruthError:
             continue
     if not fits:

@@ -16,9 +16,9 @@ from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation.contenders import Contender
 from egopose_ros.ros import bag_runs, images
 from egopose_ros.ros.bag_frames import BagFrames
-from egopose_ros.ros.bag_poses import estimated_topics, pose_topic, read_poses
+from egopose_ros.ros.bag_poses import estimated_topics, is_truth, pose_topic, read_poses
 from egopose_ros.ros.bag_reader import POSE_TYPE, BagError, BagReader, said_loss
-from egopose_ros.ros.bag_truth import TRUTH_TOPIC
+from egopose_ros.ros.bag_truth import find_topic
 from egopose_ros.ros.stamps import to_ns
 from egopose_ros.structs import TrackingState
 from egopose_ros.viewer.overlay import View
@@ -70,11 +70,13 @@ def opened(asked: Asked) -> Iterator[Recording]:
         tracks += [_recorded(reader, topic, topic) for topic in estimated_topics(reader)]
         default = Contender(config.network.name, config.network.name, config.network.checkpoint)
         contenders = asked.contenders if asked.contenders or tracks else (default,)
-        computed = _Computed(asked, config)
+        computed = _Computed(reader, config)
         stack.callback(computed.stop)
         tracks = [*computed.tracks(contenders), *tracks]
         cameras = _cameras(frames, config)
         recording = _recording(asked, frames, config, cameras, tracks)
+        stack.callback(recording.images.close)
+        losses += _add_truth(recording, asked, frames, config)
         recording.losses = (*said_loss(reader), *losses)
         yield recording
 
@@ -94,13 +96,25 @@ def _recording(asked: Asked, frames: BagFrames, config: Config, cameras: tuple[A
     )
     views = tuple(View(camera.name, camera.T_head_camera, pipeline.projection(camera)) for camera in cameras)
     recording = Recording(asked.bag.name, stamps_ns, T_world_camera, views, tuple(tracks))
-    recording.images = _Images(asked.bag, frames.topics, places)
-    name = asked.truth or (TRUTH_TOPIC if frames.bag.kinds.get(TRUTH_TOPIC) == POSE_TYPE else "")
-    if name:
-        truth = bag_runs.open_truth(frames, config, name, asked.truth_frame, asked.truth_skeleton)
-        recording.truth = truth_in_camera(truth.at(stamps_ns)[0], truth.frame, T_world_camera)
-        recording.truth_skeleton = truth.skeleton
+    recording.images = _Images(frames.bag, frames.topics, places)
     return recording
+
+
+def _add_truth(recording: Recording, asked: Asked, frames: BagFrames, config: Config) -> list[str]:
+    """Show the truth that is asked for, or else the bag's own; return what is said where that cannot be used."""
+    own = any(map(is_truth, frames.bag.candidates(POSE_TYPE)))
+    if not asked.truth and not own:
+        return []
+    try:
+        name = asked.truth or find_topic(frames.bag)
+        truth = bag_runs.open_truth(frames, config, name, asked.truth_frame, asked.truth_skeleton)
+    except ValueError as error:
+        if asked.truth or asked.truth_frame:
+            raise
+        return [f"no ground truth is shown: {error}"]
+    recording.truth = truth_in_camera(truth.at(recording.stamps_ns)[0], truth.frame, recording.T_world_camera)
+    recording.truth_skeleton = truth.skeleton
+    return []
 
 
 @dataclass(frozen=True)
@@ -146,8 +160,8 @@ def _recorded(reader: BagReader, topic: str, label: str) -> Track:
 class _Computed:
     """Networks over the bag, each on a thread of its own with the bag opened anew."""
 
-    def __init__(self, asked: Asked, config: Config) -> None:
-        self._asked, self._config = asked, config
+    def __init__(self, bag: BagReader, config: Config) -> None:
+        self._bag, self._config = bag, config
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -166,7 +180,7 @@ class _Computed:
 
     def _load(self, contender: Contender) -> Any:
         config = contender.configured(self._config)
-        with BagReader(self._asked.bag) as reader:
+        with BagReader(self._bag.path, self._bag) as reader:
             return bag_runs.load(BagFrames(reader, config), config)
 
     def _begin(self, track: Track, contender: Contender, loaded: Any) -> None:
@@ -178,7 +192,7 @@ class _Computed:
         try:
             pipeline = pipeline or self._load(contender)
             track.network, track.weights_trained = pipeline.network_name, pipeline.weights_trained
-            with BagReader(self._asked.bag) as reader:
+            with BagReader(self._bag.path, self._bag) as reader:
                 bag_runs.run(pipeline, BagFrames(reader, self._config), track, None, on_frame=self._go_on)
         except _Stopped:
             pass
@@ -195,7 +209,7 @@ class _Computed:
 class _Images:
     """Images of frames, read some at a time: for one thread."""
 
-    def __init__(self, bag: Path, topics: tuple[str, ...], places: list[_Place]) -> None:
+    def __init__(self, bag: BagReader, topics: tuple[str, ...], places: list[_Place]) -> None:
         self._bag, self._topics, self._places = bag, topics, places
         self._reader: BagReader | None = None
         self._read: OrderedDict[tuple[str, int], Any] = OrderedDict()
@@ -210,9 +224,13 @@ class _Images:
             raise ValueError(f"expected images on {', '.join(missing)}, got none")
         return [images.decode(self._read[key]) for key in wanted]
 
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
     def _fetch(self, index: int) -> None:
         if self._reader is None:
-            self._reader = BagReader(self._bag)
+            self._reader = BagReader(self._bag.path, self._bag)
         last = min(index + AHEAD, len(self._places)) - 1
         keep = {key for place in self._places[index : last + 1] for key in zip(self._topics, place.stamps_ns)}
         self._read.clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections import Counter
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +19,17 @@ from egopose_ros import msg
 from egopose_ros.config import ConfigError, EvaluatorConfig, options, replace
 from egopose_ros.evaluation import results, scores
 from egopose_ros.evaluation.protocols import PROTOCOLS
-from egopose_ros.evaluation.runs import RunBuilder
+from egopose_ros.evaluation.runs import Run, RunBuilder
 from egopose_ros.evaluation.truth import Truth, require_overlap
 from egopose_ros.files import require_folder, write_whole
 from egopose_ros.ros import qos
+from egopose_ros.ros.bag_poses import placed
 from egopose_ros.ros.messages import pose_from_message
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.session import POLL_S
 from egopose_ros.ros.topics import Topic
-from egopose_ros.structs import DEGREES_OF_FREEDOM
+from egopose_ros.skeleton import skeleton
+from egopose_ros.structs import DEGREES_OF_FREEDOM, BodyPose
 
 MAX_GAP_S = 0.5
 """Poses further apart are no neighbours."""
@@ -42,48 +46,89 @@ class Evaluator(Node):
         if self._config.protocol not in PROTOCOLS:
             raise ConfigError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got '{self._config.protocol}'")
         require_folder(Path(self._config.json), "json")
-        self._builder = RunBuilder()
+        self._poses: list[tuple[BodyPose, float]] = []
         self._newest: msg.BodyPose | None = None
+        self._globals: dict[int, np.ndarray] = {}
         self._truth: dict[int, np.ndarray] = {}
-        self._truth_frame = self._truth_skeleton = ""
-        self._segment = 0
+        self._kinds: dict[str, tuple[str, str]] = {}
+        self._refused: Counter[str] = Counter()
+        self._reasons: dict[str, str] = {}
+        self._beside = f"{self._config.pose}_global"
+        self._notices = Notices(self.get_logger())
         self.create_subscription(msg.BodyPose, self._config.pose, self._on_pose, qos.EVERY_POSE)
+        self.create_subscription(msg.BodyPose, self._beside, self._on_pose_global, qos.EVERY_POSE)
         # As its publisher offers it: a motion capture system may be best effort, and a bag must not lose a message.
-        notices, steady = Notices(self.get_logger()), Clock(clock_type=ClockType.STEADY_TIME)
-        truth = Topic(self, [(self._config.truth, msg.BodyPose)], self._on_truth, notices, depth=1000)
-        self.create_timer(POLL_S, truth.poll, clock=steady)
+        truth = Topic(self, [(self._config.truth, msg.BodyPose)], self._on_truth, self._notices, depth=1000)
+        self.create_timer(POLL_S, truth.poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_pose(self, message: msg.BodyPose) -> None:
-        pose = pose_from_message(message)
-        if self._builder.stamps_ns and not 0 < pose.stamp_ns - self._builder.stamps_ns[-1] <= MAX_GAP_S * 1e9:
-            self._segment += 1
-        self._builder.add(pose, self._segment, age_s=message.age)
-        self._newest = message
+        pose = self._read(message, self._config.pose)
+        if pose is not None:
+            # Nothing here is measured on rotations, and an hour of them weighs.
+            self._poses.append((replace_fields(pose, rotations_camera=None), message.age))
+            self._newest = message
+
+    def _on_pose_global(self, message: msg.BodyPose) -> None:
+        pose = self._read(message, self._beside)
+        if pose is not None:
+            self._globals[pose.stamp_ns] = pose.joints_camera
 
     def _on_truth(self, message: msg.BodyPose) -> None:
-        pose = pose_from_message(message)
-        self._truth[pose.stamp_ns] = pose.joints_camera
-        self._truth_frame, self._truth_skeleton = message.header.frame_id, message.skeleton
+        pose = self._read(message, self._config.truth, finite=False)
+        if pose is not None:
+            self._truth[pose.stamp_ns] = pose.joints_camera
+
+    def _read(self, message: msg.BodyPose, topic: str, finite: bool = True) -> BodyPose | None:
+        """Return the pose of a message that is like the first of its topic; None for another, with a word about it."""
+        try:
+            pose = pose_from_message(message)
+            if tuple(message.joint_names) != skeleton(pose.skeleton).joints:
+                raise ValueError(f"expected the joints of {pose.skeleton}, got {', '.join(message.joint_names)}")
+            if finite and not np.isfinite(pose.joints_camera).all():
+                raise ValueError("expected finite joints, got NaN or infinity")
+            kind = pose.skeleton, message.header.frame_id
+            body, frame = self._kinds.setdefault(topic, kind)
+            if kind != (body, frame):
+                raise ValueError(f"expected poses of {body} in '{frame}', got {kind[0]} in '{kind[1]}'")
+        except ValueError as error:
+            self._refused[topic] += 1
+            self._reasons[topic] = str(error)
+            self._notices.fault(topic, str(error), str(error))
+            return None
+        self._notices.well(topic)
+        return pose
+
+    def refused(self) -> list[str]:
+        """Return a line for each topic of which messages were not used."""
+        return [f"{topic}: {n} not used, the last: {self._reasons[topic]}" for topic, n in self._refused.items()]
+
+    def _run(self, newest: msg.BodyPose) -> Run:
+        """Return the poses so far, with T_world_camera where the global one came too."""
+        builder, segment = RunBuilder(), 0
+        for pose, age_s in self._poses:
+            if builder.stamps_ns and not 0 < pose.stamp_ns - builder.stamps_ns[-1] <= MAX_GAP_S * 1e9:
+                segment += 1
+            builder.add(placed(pose, self._globals.get(pose.stamp_ns)), segment, age_s=age_s)
+        return builder.build("live", newest.network, newest.weights_trained, newest.frames_dropped, DEGREES_OF_FREEDOM)
 
     def write(self) -> None:
         """Score and write; ValueError says what has not come."""
         newest, config = self._newest, self._config
         if newest is None or not self._truth:
             raise ValueError(
-                f"expected poses on {config.pose} and ground truth on {config.truth}, got {len(self._builder.stamps_ns)} "
+                f"expected poses on {config.pose} and ground truth on {config.truth}, got {len(self._poses)} "
                 f"and {len(self._truth)}"
             )
-        if newest.header.frame_id != self._truth_frame:
+        truth_skeleton, truth_frame = self._kinds[config.truth]
+        if newest.header.frame_id != truth_frame:
             raise ValueError(
                 f"{config.truth}: expected ground truth in the poses' frame '{newest.header.frame_id}', got "
-                f"'{self._truth_frame}'"
+                f"'{truth_frame}'"
             )
-        run = self._builder.build(
-            "live", newest.network, newest.weights_trained, newest.frames_dropped, DEGREES_OF_FREEDOM
-        )
+        run = self._run(newest)
         stamps_ns = np.array(sorted(self._truth), np.int64)
         joints = np.stack([self._truth[stamp] for stamp in stamps_ns.tolist()])
-        truth = Truth(config.truth, stamps_ns, joints, self._truth_skeleton, "camera")
+        truth = Truth(config.truth, stamps_ns, joints, truth_skeleton, "camera")
         require_overlap(truth, run.stamps_ns, config.truth_offset_s)
         comparison = scores.compare(run, truth, config.protocol, config.truth_offset_s)
         numbers = {
@@ -96,7 +141,8 @@ class Evaluator(Node):
         }
         write_whole(Path(config.json), json.dumps(numbers, indent=2) + "\n")
         mpjpe_mm = numbers["runs"][0]["metrics"]["mpjpe_mm"]["value"]
-        print(f"evaluator: {run.size} poses, MPJPE {mpjpe_mm:.1f} mm: {config.json}", flush=True)
+        said = "unknown" if mpjpe_mm is None else f"{mpjpe_mm:.1f} mm"
+        print(f"evaluator: {run.size} poses, MPJPE {said}: {config.json}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,6 +157,8 @@ def main(arguments: list[str] | None = None) -> int:
             executor.spin()
         except ExternalShutdownException:
             pass
+        for line in node.refused():
+            print(f"evaluator: {line}", file=sys.stderr)
         node.write()
     except (ValueError, OSError) as error:
         print(f"evaluator: {error}", file=sys.stderr)

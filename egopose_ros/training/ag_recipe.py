@@ -8,6 +8,8 @@ none): it sees more bodies and rooms for the same rendering.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,20 @@ from egopose_ros.features.backbones import load_published
 from egopose_ros.features.heatmaps import HeatmapNetwork, peaks
 from egopose_ros.networks import student_t
 from egopose_ros.networks.action_former import load_action_former
-from egopose_ros.networks.ag_egopose import AgEgoPose, Evidence
+from egopose_ros.networks.ag_egopose import AgEgoPose, AgEgoPoseConfig
 from egopose_ros.skeleton import MPI15, skeleton
 from egopose_ros.structs import Visibility
 from egopose_ros.synth.motion.clip import ACTIONS
 from egopose_ros.training import ag_losses, validation
 from egopose_ros.training.ag_losses import UNKNOWN_ACTION
-from egopose_ros.training.config import HEADS, RunConfig, ScheduleConfig
+from egopose_ros.training.config import HEADS, RunConfig, ScheduleConfig, running
 from egopose_ros.training.data import Batch
+from egopose_ros.training.heatmap_losses import (
+    heatmap_cross_entropy,
+    heatmap_squared_error,
+    heatmap_targets,
+    map_weights,
+)
 from egopose_ros.training.losses import UNIT, Losses
 from egopose_ros.training.memory import Kept
 
@@ -99,6 +107,13 @@ class AgTrainConfig(RunConfig):
         "", "ActionFormer checkpoint that the temporal encoder starts from; none: random, for the stage of actions."
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.spatial_weights and self.heatmap_run:
+            raise ConfigError(
+                f"spatial_weights, heatmap_run: expected one of them, got {self.spatial_weights} and {self.heatmap_run}"
+            )
+
 
 class AgRecipe:
     """See the module's docstring."""
@@ -109,6 +124,25 @@ class AgRecipe:
         "singles.steps": 3, "singles.batch": 4, "poses.steps": 3, "poses.batch": 1, "poses.frames": 8,
         **{f"{stage}.warmup": 1 for stage in stages},
     }  # fmt: skip
+
+    def check(self, config: AgTrainConfig, model: AgEgoPoseConfig) -> None:
+        """ConfigError for a stage of parts that the network lacks or clips beyond its window, and heatmaps of others."""
+        for stage, settings in running(config, self.stages).items():
+            needed = {"heatmaps": "heatmaps", "actions": "encoder"}.get(stage, "decoder")
+            if not any(has(model, part) for part in settings.train):
+                parts = ", ".join(settings.train)
+                raise ConfigError(f"{stage}.train: expected a part that this network has, got {parts}")
+            if not has(model, needed):
+                raise ConfigError(f"{stage}.steps: expected 0 for a network without {needed}, got {settings.steps}")
+            if stage != "heatmaps" and model.motion and settings.frames > model.window:
+                raise ConfigError(
+                    f"{stage}.frames: expected at most the window's {model.window} frames, got {settings.frames}"
+                )
+        if config.heatmap_run and model.heatmap_loss != "bce":
+            raise ConfigError(
+                "heatmap_run: expected a network with heatmap_loss bce, which its heatmaps were trained by, "
+                f"got {model.heatmap_loss}"
+            )
 
     def heads(self, network: AgEgoPose) -> nn.Module:
         """Return what teaches and does not ship: actions of motion features."""
@@ -140,20 +174,17 @@ class AgRecipe:
     ) -> list[tuple[float, list[nn.Parameter]]]:
         """Freeze what the stage freezes; return its parameters by the factor of their learning rate."""
         network.requires_grad_(False).eval()
-        settings = getattr(config, stage)
-        chosen = [module for part in settings.train for module in _modules(network, part)]
-        if settings.steps and not chosen:
-            raise ValueError(f"{stage}.train: expected a part that this network has, got {', '.join(settings.train)}")
-        for module in chosen:
-            module.requires_grad_(True).train()
+        for part in getattr(config, stage).train:
+            for module in _modules(network, part):
+                module.requires_grad_(True).train()
         return [(1.0, [p for p in (*network.parameters(), *head.parameters()) if p.requires_grad])]
 
     def keep(self, network: AgEgoPose, batch: Batch, stage: str, config: AgTrainConfig) -> Kept:
         """Return what several passes share: heatmaps (none for actions) and features of the images."""
         if stage == "actions":
-            kept = (None, self._features(network, batch, config))
+            kept = (None, _encoded(network, batch, config, network.encoder.features))
         else:
-            kept = self._encoded(network, batch, config)
+            kept = _encoded(network, batch, config, network.encoder)
         return tuple(None if x is None else x.to(torch.bfloat16) for x in kept) if config.autocast else kept
 
     def losses(
@@ -162,15 +193,16 @@ class AgRecipe:
     ) -> Losses:  # fmt: skip
         """Return the losses of a batch; images and heatmaps are encoded in bf16 on request, the rest stays in fp32."""
         if stage == "heatmaps":
-            loss = self._heatmap_loss(network, self._heatmaps(network, batch, config), batch, config)
+            heatmaps, _ = _encoded(network, batch, config, network.encoder.spatial)
+            loss = self._heatmap_loss(network, heatmaps, batch, config)
             return Losses(loss, {"heatmap": loss})
         if stage == "actions":
-            features = kept[1].float() if kept else self._features(network, batch, config)
-            features = network.projection(features)
+            features = kept[1] if kept else _encoded(network, batch, config, network.encoder.features)
+            features = network.projection(features.float())
             motion = network.encode_motion(features.unflatten(0, batch.joints.shape[:2]))
             loss = ag_losses.action_error(head(motion), batch.actions)
             return Losses(loss, {"action": loss})
-        encoded = kept or self._encoded(network, batch, config)
+        encoded = kept or _encoded(network, batch, config, network.encoder)
         return self._pose_losses(network, head, batch, encoded, getattr(config, stage).train, config)
 
     def _pose_losses(
@@ -181,8 +213,8 @@ class AgRecipe:
         # Small convolutions over many heatmaps: in bf16 in a third of the time.
         with torch.autocast(batch.joints.device.type, torch.bfloat16, enabled=config.autocast):
             evidence = network.evidence(heatmaps, features, batch.joints.shape[:2])
-        evidence = Evidence(*(None if part is None else part.float() for part in vars(evidence).values()))
-        estimate = network.window_of(evidence)
+        found = {name: part.float() for name, part in vars(evidence).items() if part is not None}
+        estimate = network.window_of(dataclasses.replace(evidence, **found))
         known = batch.trusted
         terms = {
             "position": ag_losses.position_error(estimate.joints, batch.joints, known),
@@ -200,30 +232,14 @@ class AgRecipe:
             terms["action"] = ag_losses.action_error(head(estimate.motion), batch.actions)
         return Losses(sum(getattr(weights, name) * value for name, value in terms.items()), terms)
 
-    def _encoded(self, network: AgEgoPose, batch: Batch, config: AgTrainConfig) -> Kept:
-        images = network.seen(batch.input.images)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
-            return network.encoder(images)
-
-    def _heatmaps(self, network: AgEgoPose, batch: Batch, config: AgTrainConfig) -> Tensor:
-        images = network.seen(batch.input.images)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
-            return network.encoder.spatial(images)[0]
-
-    def _features(self, network: AgEgoPose, batch: Batch, config: AgTrainConfig) -> Tensor:
-        images = network.seen(batch.input.images)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
-            features = network.encoder.features(images)
-        return features.float()
-
     def _heatmap_loss(self, network: AgEgoPose, heatmaps: Tensor, batch: Batch, config: AgTrainConfig) -> Tensor:
         joints_px, visible = network.config.seen(batch.joints_px.flatten(0, 2), batch.visible.flatten(0, 2))
-        target = ag_losses.heatmap_targets(joints_px, visible, network.config.crop_side, heatmaps.shape[-1])
-        weight = ag_losses.map_weights(batch)
+        target = heatmap_targets(joints_px, visible, network.config.crop_side, heatmaps.shape[-1])
+        weight = map_weights(batch)
         weight = None if weight is None else weight.flatten(0, 2)
         if network.config.heatmap_loss == "mse":
-            return ag_losses.heatmap_squared_error(heatmaps.float(), target, weight)
-        return ag_losses.heatmap_cross_entropy(heatmaps.float(), target, config.loss.positive_weight, weight)
+            return heatmap_squared_error(heatmaps.float(), target, weight)
+        return heatmap_cross_entropy(heatmaps.float(), target, config.loss.positive_weight, weight)
 
     @torch.inference_mode()
     def validate(
@@ -236,6 +252,13 @@ class AgRecipe:
             # The head is of the weights that it was trained with, not of their average.
             return _action_numbers(network, head, batches)
         return validation.examine(average, batches, MPI15, picture)
+
+
+def _encoded(network: AgEgoPose, batch: Batch, config: AgTrainConfig, encode: Callable[[Tensor], Any]) -> Any:
+    """Return what the encoder or a part of it makes of a batch's images, in bf16 on request."""
+    images = network.seen(batch.input.images)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
+        return encode(images)
 
 
 def _load_heatmaps(spatial: HeatmapNetwork, run: Path) -> None:
@@ -251,6 +274,15 @@ def _load_heatmaps(spatial: HeatmapNetwork, run: Path) -> None:
         spatial.decoder.load_state_dict(head)
     except (OSError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"heatmap_run {run}: expected a run with the same backbone, got {error}") from None
+
+
+def has(model: AgEgoPoseConfig, part: str) -> bool:
+    """Return whether a network of these settings has a part."""
+    own = model.motion and model.temporal_backbone != "shared"
+    return {
+        "heatmaps": model.spatial, "backbone": own, "last_block": own, "projection": model.motion,
+        "encoder": model.motion, "decoder": True,
+    }[part]  # fmt: skip
 
 
 def _modules(network: AgEgoPose, part: str) -> list[nn.Module]:

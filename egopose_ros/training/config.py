@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
 from egopose_ros.config import ConfigError, option
 
 HEADS = "heads.safetensors"
@@ -154,6 +156,11 @@ class RunConfig:
             raise ConfigError(f"stills.views: expected {self.data.views} as data.views, got {self.stills.views}")
 
 
+def running(config: RunConfig, stages: Sequence[str]) -> dict[str, ScheduleConfig]:
+    """Return the stages that are not left out, by name."""
+    return {stage: getattr(config, stage) for stage in stages if getattr(config, stage).steps}
+
+
 @dataclass(frozen=True)
 class TrainConfig(RunConfig):
     """Everything a run of EgoPoseFormer v2 can be told but the network's own settings."""
@@ -163,7 +170,7 @@ class TrainConfig(RunConfig):
     frames: StageConfig = StageConfig(learning_rate=5e-4, mse_start=0.5)
     decoders: StageConfig = StageConfig(steps=0, train_backbone=False, passes=8)
     sequences: StageConfig = StageConfig(
-        steps=500, batch=8, frames=16, learning_rate=3e-4, train_backbone=False, mse_start=0.0
+        steps=500, batch=8, frames=24, learning_rate=3e-4, train_backbone=False, mse_start=0.0
     )
     backbone_weights: str = option(
         "", "File of a published state dict that the backbone starts from; none: random. .pth or .safetensors"

@@ -160,9 +160,9 @@ def collate(samples: list[Sample]) -> Batch:
     def stack(name: str, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(np.stack([getattr(sample, name) for sample in samples])).to(dtype)
 
-    # Footage has no head pose: its transforms are NaN.
-    poses = stack("T_world_reference", torch.float64)
-    known = torch.isfinite(poses).all(-1).all(-1)
+    # Footage has no head pose, and gravity only by an IMU: what is unknown is NaN.
+    poses, down = stack("T_world_reference", torch.float64), stack("gravity_reference", torch.float32)
+    known, down_known = torch.isfinite(poses).all(-1).all(-1), torch.isfinite(down).all(-1)
     return Batch(
         input=NetworkInput(
             images=stack("images", torch.uint8).movedim(-1, -3),
@@ -170,8 +170,8 @@ def collate(samples: list[Sample]) -> Batch:
             stamps_ns=stack("stamps_ns", torch.int64),
             T_world_reference=torch.where(known[..., None, None], poses, torch.eye(4, dtype=torch.float64)),
             head_pose_valid=known,
-            gravity_reference=torch.where(known[..., None], stack("gravity_reference", torch.float32), 0.0),
-            gravity_valid=known,
+            gravity_reference=torch.where(down_known[..., None], down, 0.0),
+            gravity_valid=down_known,
         ),
         joints=stack("joints", torch.float32),
         rotations=stack("rotations", torch.float32),

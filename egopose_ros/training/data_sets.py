@@ -28,7 +28,7 @@ from egopose_ros.training import cache
 from egopose_ros.training.labelled import LabelledClip
 from egopose_ros.training.recorded import ClipMaker
 
-VERSION = 1
+VERSION = 2
 """of the clips"""
 
 
@@ -69,10 +69,10 @@ def cut(recording: Clip, rig: Rig, frames: int, views: int) -> Iterator[Labelled
             f"{recording.name}: expected images and calibrations of {views} camera(s), got {seen} and {len(rig.cameras)}"
         )
     poses = _poses(recording, rig)
-    maker, before = ClipMaker(rig, views), int(recording.stamps_ns[0])
-    longest_ns = WindowConfig().max_gap_s * 1e9  # a longer gap empties a network's window
+    longest_s = WindowConfig().max_gap_s  # a longer gap empties a network's window
+    maker, before = ClipMaker(rig, views, longest_s), int(recording.stamps_ns[0])
     for number, (stamp_ns, pose) in enumerate(zip(recording.stamps_ns.tolist(), poses)):
-        if maker.length == frames or stamp_ns - before > longest_ns:
+        if maker.length == frames or stamp_ns - before > longest_s * 1e9:
             yield from maker.clip()
         before = stamp_ns
         maker.add(Frame(stamp_ns, recording.images[number]), pose)

@@ -22,10 +22,15 @@ from torch import Tensor
 from egopose_ros.networks.egoposeformer_v2 import Estimate
 from egopose_ros.training.config import LossConfig
 from egopose_ros.training.data import Batch, Teacher
-from egopose_ros.training.losses import UNIT, Losses, pose_losses
-
-_SMOOTH = 1e-3
-"""below this a norm is a square, so that it has a gradient at zero"""
+from egopose_ros.training.losses import (
+    Losses,
+    jerk,
+    pose_losses,
+    rotation_error,
+    smooth_norm,
+    squared_error,
+    weighted_mean,
+)
 
 
 def mixed_losses(proposal: Estimate, refined: Estimate, batch: Batch, mse_weight: float, weights: LossConfig) -> Losses:
@@ -56,14 +61,14 @@ def teacher_losses(
     """Return the losses of clips that are all labelled by a teacher; a label without a rotation has zeros there."""
     gate = teacher.trusted
     terms = {
-        "teacher_mse": pose_error(refined.joints, joints, gate) + pose_error(proposal.joints, joints, gate),
-        "teacher_jerk": jerk_error(refined.joints, joints, gate) + jerk_error(proposal.joints, joints, gate),
+        "teacher_mse": squared_error(refined.joints, joints, gate) + squared_error(proposal.joints, joints, gate),
+        "teacher_jerk": jerk(refined.joints, joints, gate) + jerk(proposal.joints, joints, gate),
         "teacher_trusted": gate.float().mean(),
     }
     total = weights.position * terms["teacher_mse"] + weights.jerk * terms["teacher_jerk"]
     if refined.rotations is not None:
         turned = gate & (rotations != 0).flatten(-2).any(-1)
-        parts = [turn_error(estimate.rotations, rotations, turned) for estimate in (refined, proposal)]
+        parts = [rotation_error(estimate.rotations, rotations, turned) for estimate in (refined, proposal)]
         terms["teacher_rotation"] = parts[0] + parts[1]
         total = total + weights.rotation * terms["teacher_rotation"]
     total = weights.teacher * total
@@ -73,40 +78,17 @@ def teacher_losses(
     return Losses(total, terms)
 
 
-def pose_error(
-    joints: Float[Tensor, "B T J 3"], labels: Float[Tensor, "B T J 3"], gate: Bool[Tensor, "B T J"]
-) -> Float[Tensor, ""]:
-    """Return the mean squared distance [0.01 m^2] of the joints that pass the gate."""
-    return _mean(((joints - labels) / UNIT).square().sum(-1), gate)
-
-
-def jerk_error(
-    joints: Float[Tensor, "B T J 3"], labels: Float[Tensor, "B T J 3"], gate: Bool[Tensor, "B T J"]
-) -> Float[Tensor, ""]:
-    """Return the mean size of the error's third difference [0.1 m per frame^3] where four frames pass the gate."""
-    if joints.shape[1] < 4:
-        return joints.new_zeros(())
-    third = ((joints - labels) / UNIT).diff(n=3, dim=1)
-    return _mean(_norm(third), gate.unfold(1, 4, 1).all(-1))
-
-
-def turn_error(
-    rotations: Float[Tensor, "B T J 3 3"], labels: Float[Tensor, "B T J 3 3"], gate: Bool[Tensor, "B T J"]
-) -> Float[Tensor, ""]:
-    """Return the mean squared Frobenius distance, 4 (1 - cos angle), where the gate is open."""
-    return _mean((rotations - labels).square().sum((-1, -2)), gate)
-
-
 def uncertainty_error(
     student: Float[Tensor, "B T J 3 3"], teacher: Float[Tensor, "B T J 3 3"], known: Bool[Tensor, "B T J"]
 ) -> Float[Tensor, ""]:
     """Return the mean |s_T - s_S| of two Cholesky factors, in both its units: nats of size, parts of shape."""
-    return _mean(_norm(size_and_shape(student) - size_and_shape(teacher)), known)
+    return weighted_mean(smooth_norm(size_and_shape(student) - size_and_shape(teacher)), known)
 
 
 def size_and_shape(cholesky: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 7"]:
     """Return (log r, L / r) of a lower triangular L, r its root mean square half axis [m]."""
-    entries = cholesky[..., *torch.tril_indices(3, 3, device=cholesky.device)]
+    row, column = torch.tril_indices(3, 3, device=cholesky.device)
+    entries = cholesky[..., row, column]
     size = (entries.square().sum(-1, keepdim=True) / 3.0).sqrt()
     return torch.cat([size.log(), entries / size], -1)
 
@@ -115,13 +97,3 @@ def rows(estimate: Estimate, chosen: Bool[Tensor, " B"]) -> Estimate:
     """Return some clips of an estimate."""
     parts = {field.name: getattr(estimate, field.name) for field in dataclasses.fields(estimate)}
     return Estimate(**{name: None if part is None else part[chosen] for name, part in parts.items()})
-
-
-def _norm(x: Tensor) -> Tensor:
-    """Return |x| over the last axis, smooth and exactly zero at zero."""
-    return (x.square().sum(-1) + _SMOOTH**2).sqrt() - _SMOOTH
-
-
-def _mean(values: Tensor, gate: Tensor) -> Tensor:
-    """Return the mean of what passes the gate, zero where nothing does."""
-    return (values * gate).sum() / gate.sum().clamp(min=1)

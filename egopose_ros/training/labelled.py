@@ -23,6 +23,8 @@ class LabelledClip(CachedClip):
     """(T, 22, 3, 3) float32 [m^2], reference frame; NaN where unknown"""
     confidence: np.ndarray
     """(T, 22) float32, probability that a joint lies within 0.1 m; NaN where unknown"""
+    gravity_reference: np.ndarray
+    """(T, 3) float64, unit vector downwards by head pose or IMU, as the teacher had it; NaN where unknown"""
 
 
 def trusted(clip: LabelledClip, min_confidence: float) -> np.ndarray:
@@ -64,7 +66,7 @@ class LabelledDataset(ClipDataset):
         sample, gate = decode(labels, start, self.frames, self.side), self._trusted[clip][window]
         finite = {name: np.nan_to_num(getattr(sample, name)) for name in ("joints", "rotations", "joints_px")}
         visible = np.where(gate[:, None], sample.visible, np.uint8(Visibility.OUT_OF_VIEW))
-        values = {**vars(sample), **finite, "visible": visible}
+        values = {**vars(sample), **finite, "visible": visible, "gravity_reference": labels.gravity_reference[window]}
         return LabelledSample(**values, trusted=gate, covariance=labels.covariance[window])
 
 

@@ -50,7 +50,10 @@ class Trainer:
         stills: list[cache.CachedClip] | None = None,
         recorded: list[LabelledClip] | None = None,
         processes: Processes = Processes(),
+        *,
+        fresh: bool = True,
     ):
+        """Build what is trained; with `fresh` false without the weights that it starts from, for a run to `resume`."""
         if config.threads:
             torch.set_num_threads(config.threads)
         keep_freed_memory()
@@ -63,9 +66,11 @@ class Trainer:
         self.recipe, _ = RECIPES[config.network]
         self.network = build(config.network, {"views": config.data.views, **model}).to(self.device)
         self.head = self.recipe.heads(self.network).to(self.device)
-        if config.weights:
+        self.recipe.check(config, self.network.config)
+        if fresh and config.weights:
             self._continue_from(Path(config.weights))
-        self.recipe.start(self.network, self.head, config)
+        if fresh:
+            self.recipe.start(self.network, self.head, config)
         self.network.encoder.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.stage, self.step, self.bad_steps = 0, 0, 0
@@ -76,8 +81,12 @@ class Trainer:
         self.writer = _tensorboard(folder) if config.tensorboard and processes.rank == 0 else None
 
     def _continue_from(self, path: Path) -> None:
-        """Load a checkpoint, and what taught it where that lies beside it; ValueError where they are of another size."""
+        """Load a checkpoint, and what taught it where that lies beside it; ValueError where they do not fit."""
         weights, _ = checkpoint.load(path, expected=self.config.network)
+        for name in ("crop_left", "crop_top", "crop_side"):
+            ours, theirs = (getattr(each.config, name) for each in (self.network, weights))
+            if ours != theirs:
+                raise ValueError(f"weights {path}: expected one whose {name} is {ours}, got {theirs}")
         heads = path.with_name(HEADS)
         try:
             self.network.load_state_dict(self.recipe.fitted(self.network, weights.state_dict()))
@@ -93,7 +102,7 @@ class Trainer:
             settings = self._settings()
             began = logged = time.monotonic()
             frames = 0
-            for batch, kept in self._progress(settings, stop_after, done):
+            for batch, kept in self._progress(settings, stop_after, done) if settings.steps else ():
                 values = self._train_step(batch, kept, settings)
                 # All that a step takes: the making of its batch, too, and the validation before it.
                 now = time.monotonic()
@@ -230,7 +239,7 @@ class Trainer:
         seed = self.config.seed + 1000 * self.stage
         clips = self.clips + self.stills if settings.frames == 1 else self.clips
         dataset = ClipDataset(clips, settings.frames, seed, self.config.augment, settings.side)
-        if self.recorded and settings.steps:
+        if self.recorded:
             taught = LabelledDataset(self.recorded, settings.frames, seed, self.config.distill, settings.side)
             dataset = MixedDataset(dataset, taught, settings.batch, self.config.distill.share)
         steps, workers = range(self.step, last), self.config.loader_workers

@@ -3,7 +3,7 @@
 With w_d going from one to zero along a cosine,
 L = l_pos (w_d MSE(refined) + (1 - w_d) NLL + MSE(proposal)) + l_jerk (jerk(refined) + jerk(proposal))
 (EgoPoseFormer v2), plus the rotations' error, without which the turn of a limb about its own axis would be free, and
-the heatmaps', which teach a backbone without pretrained weights where joints are.
+that of attention, which guides heads of the decoders to the joints of limbs. Heatmaps are in `heatmap_losses`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from egopose_ros.networks import student_t
@@ -22,15 +22,21 @@ from egopose_ros.training.config import LossConfig
 
 UNIT = 0.1
 """[m]"""
-HEATMAP_SIGMA = 1.0
-"""[cells]"""
+ATTENTION_SIGMA = 1.0
+"""[tokens]"""
 OCCLUDED_WEIGHT = 0.3
-"""of a hidden joint's heatmap: its place can only be guessed from what is around it"""
+"""of a hidden joint in attention, whose place can only be guessed, and of a teacher's label in heatmaps"""
+_SMOOTH = 1e-3
+"""below this a norm is a square, so that it has a gradient at zero"""
 
 
-def squared_error(joints: Float[Tensor, "*batch J 3"], truth: Float[Tensor, "*batch J 3"]) -> Float[Tensor, ""]:
-    """Return the mean squared distance [0.01 m^2]."""
-    return ((joints - truth) / UNIT).square().sum(-1).mean()
+def squared_error(
+    joints: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    gate: Bool[Tensor, "*batch J"] | None = None,
+) -> Float[Tensor, ""]:
+    """Return the mean squared distance [0.01 m^2] of the joints that pass the gate."""
+    return weighted_mean(((joints - truth) / UNIT).square().sum(-1), gate)
 
 
 def likelihood(
@@ -40,38 +46,56 @@ def likelihood(
     return student_t.negative_log_likelihood((truth - joints) / UNIT, cholesky / UNIT).mean()
 
 
-def jerk(joints: Float[Tensor, "B T J 3"], truth: Float[Tensor, "B T J 3"]) -> Float[Tensor, ""]:
-    """Return the mean size of the error's third difference [0.1 m per frame^3], zero for clips below four frames.
+def jerk(
+    joints: Float[Tensor, "B T J 3"], truth: Float[Tensor, "B T J 3"], gate: Bool[Tensor, "B T J"] | None = None
+) -> Float[Tensor, ""]:
+    """Return the mean size of the error's third difference [0.1 m per frame^3] where four frames pass the gate.
 
-    Of the error, so that fast motion is not punished for being fast.
+    Of the error, so that fast motion is not punished for being fast. Zero for clips below four frames.
     """
     if joints.shape[1] < 4:
         return joints.new_zeros(())
     third = ((joints - truth) / UNIT).diff(n=3, dim=1)
-    return (third.square().sum(-1) + 1e-6).sqrt().mean()
+    return weighted_mean(smooth_norm(third), None if gate is None else gate.unfold(1, 4, 1).all(-1))
 
 
-def rotation_error(rotations: Float[Tensor, "*batch 3 3"], truth: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, ""]:
-    """Return the mean squared Frobenius distance, 4 (1 - cos angle)."""
-    return (rotations - truth).square().sum((-1, -2)).mean()
+def rotation_error(
+    rotations: Float[Tensor, "*batch 3 3"],
+    truth: Float[Tensor, "*batch 3 3"],
+    gate: Bool[Tensor, "*batch"] | None = None,
+) -> Float[Tensor, ""]:
+    """Return the mean squared Frobenius distance, 4 (1 - cos angle), where the gate is open."""
+    return weighted_mean((rotations - truth).square().sum((-1, -2)), gate)
 
 
-def heatmap_error(
+def attention_cross_entropy(
     logits: Float[Tensor, "*batch J h w"],
     joints_px: Float[Tensor, "*batch J 2"],
     visible: UInt8[Tensor, "*batch J"],
     size: int,
 ) -> Float[Tensor, ""]:
-    """Return the cross-entropy between maps and a Gaussian around each joint of images of `size` pixels a side."""
+    """Return the cross-entropy between where heads look and a Gaussian around each joint of images of `size` pixels."""
     height, width = logits.shape[-2:]
     cells = (joints_px + 0.5) / size * joints_px.new_tensor([width, height]) - 0.5
     rows = torch.arange(height, device=logits.device) - cells[..., 1:]  # (..., J, h)
     columns = torch.arange(width, device=logits.device) - cells[..., :1]
     exponent = rows.square()[..., :, None] + columns.square()[..., None, :]
-    target = (-exponent / (2 * HEATMAP_SIGMA**2)).flatten(-2).softmax(-1)
+    target = (-exponent / (2 * ATTENTION_SIGMA**2)).flatten(-2).softmax(-1)
     entropy = -(target * logits.flatten(-2).log_softmax(-1)).sum(-1)
     weight = torch.where(visible == Visibility.VISIBLE, 1.0, OCCLUDED_WEIGHT) * (visible != Visibility.OUT_OF_VIEW)
-    return (entropy * weight).sum() / weight.sum().clamp(min=1.0)
+    return weighted_mean(entropy, weight)
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean, weighted where there are weights or a gate; zero where none counts."""
+    if weight is None:
+        return values.mean()
+    return (values * weight).sum() / weight.sum().clamp(min=1)
+
+
+def smooth_norm(x: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch"]:
+    """Return |x|, smooth and exactly zero at zero."""
+    return (x.square().sum(-1) + _SMOOTH**2).sqrt() - _SMOOTH
 
 
 def cosine(start: float, end: float, progress: float) -> float:

@@ -2,7 +2,9 @@
 
     torchrun --nproc-per-node 4 -m egopose_ros.cli train CONFIG --set device=cuda
 
-DistributedDataParallel averages the gradients, so N processes with batches of B take the step of one with N * B.
+DistributedDataParallel averages the gradients, so N processes with batches of B take the step of one with N * B where
+no batch norm is trained: those are of each process's own part (there is no SyncBatchNorm), and the first one's running
+statistics are kept.
 """
 
 from __future__ import annotations
@@ -52,9 +54,13 @@ def join(device: str) -> Processes:
     """Join the processes that torchrun started; without it, be alone. ValueError for a device that is not there."""
     if device != "cpu" and not device.startswith("cuda"):
         raise ValueError(f"device: expected cpu, cuda or cuda:N, got '{device}'")
+    count, local = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    if count > 1 and device.startswith("cuda:"):
+        raise ValueError(
+            f"device: expected cuda or cpu for {count} processes, each of which takes a GPU of its own, got '{device}'"
+        )
     if device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"device: expected a CUDA device for {device}, torch sees none")
-    count, local = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
     if count == 1:
         return Processes()
     on_gpu = device.startswith("cuda")

@@ -14,14 +14,14 @@ from egopose_ros import checkpoint
 from egopose_ros.features.backbones import fold_batch_norms, load_published
 from egopose_ros.features.heatmaps import HeatmapDecoder
 from egopose_ros.networks.body import JOINTS
-from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, Estimate, spread_over_views
+from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2, EgoPoseFormerV2Config, Estimate, spread_over_views
 from egopose_ros.skeleton import SMPL22, skeleton
 from egopose_ros.training import validation
-from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets, map_weights
 from egopose_ros.training.config import LossConfig, TrainConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.distill import mixed_losses
-from egopose_ros.training.losses import Losses, cosine, heatmap_error, pose_losses
+from egopose_ros.training.heatmap_losses import heatmap_cross_entropy, heatmap_targets, map_weights
+from egopose_ros.training.losses import Losses, attention_cross_entropy, cosine, pose_losses
 from egopose_ros.training.memory import Kept
 
 LIMBS = [
@@ -67,7 +67,7 @@ def attention_error(estimate: Estimate, joints_px: Tensor, visible: Tensor, size
     joints = LIMBS[: estimate.attention.shape[-2]]
     side = round(estimate.attention.shape[-1] ** 0.5)
     maps = estimate.attention[..., : len(joints), :].unflatten(-1, (side, side))
-    return heatmap_error(maps, joints_px[..., joints, :], visible[..., joints], size)
+    return attention_cross_entropy(maps, joints_px[..., joints, :], visible[..., joints], size)
 
 
 def token_error(grid: Tensor, wanted: Tensor) -> Tensor:
@@ -129,6 +129,9 @@ class EgoPoseFormerV2Recipe:
         **{f"{stage}.{name}": value for stage in stages for name, value in (("warmup", 1), ("steps", 4))},
         "small.batch": 16, "frames.batch": 4, "decoders.batch": 4, "sequences.batch": 1, "sequences.frames": 8,
     }  # fmt: skip
+
+    def check(self, config: TrainConfig, model: EgoPoseFormerV2Config) -> None:
+        """Pass: every stage fits every network, whose memory takes clips of any length."""
 
     def heads(self, network: EgoPoseFormerV2) -> HeatmapDecoder:
         """Return what teaches and does not ship: heatmaps at stride 4 teach the backbone where joints are."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from egopose_ros.config import ConfigError, flatten, replace
 from egopose_ros.networks.table import NETWORKS
 from egopose_ros.training.ag_recipe import AgRecipe, AgTrainConfig
-from egopose_ros.training.config import RunConfig, TrainConfig
+from egopose_ros.training.config import RunConfig, TrainConfig, running
 from egopose_ros.training.data import Batch
 from egopose_ros.training.losses import Losses
 from egopose_ros.training.memory import Kept
@@ -26,6 +26,10 @@ class Recipe(Protocol):
     """names of the schedules in the configuration, in order"""
     tiny: dict[str, Any]
     """settings that make a run of every stage fit two minutes of two cores"""
+
+    def check(self, config: RunConfig, model: Any) -> None:
+        """ConfigError for a stage that a network of these settings cannot be trained by."""
+        ...
 
     def heads(self, network: nn.Module) -> nn.Module:
         """Return what teaches and does not ship."""
@@ -96,3 +100,19 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> tuple[RunConfig
     model = {key.removeprefix(_MODEL): settings.pop(key) for key in named}
     replace(NETWORKS[name][1](), model)  # what does not fit shows before hours of rendering
     return replace(RECIPES[name][1](), settings), model
+
+
+def check(config: RunConfig, model: Mapping[str, Any]) -> None:
+    """ConfigError for what would end training hours later: a stage that does not fit its network or its clips."""
+    recipe, _ = RECIPES[config.network]
+    recipe.check(config, replace(NETWORKS[config.network][1](), {"views": config.data.views, **model}))
+    clips = {"data": config.data.clip_frames}
+    if config.distill.labels or config.distill.datasets:
+        clips["distill"] = config.distill.clip_frames
+    for stage, settings in running(config, recipe.stages).items():
+        for name, frames in clips.items():
+            # Stages of single frames take stills, too, which have more than one.
+            if settings.frames > frames:
+                raise ConfigError(
+                    f"{stage}.frames: expected at most the {frames} frames of {name}.clip_frames, got {settings.frames}"
+                )

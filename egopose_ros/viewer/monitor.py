@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from itertools import islice, takewhile
-from typing import Any, Iterable, Sequence
+from itertools import islice
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -138,57 +139,67 @@ class GraphMonitor:
         """Return the numbers of the table."""
         with self._lock:
             last = self._last
+            frames_in, poses_out = self._frames_in, self._poses_out
+            frames_dropped = self._dropped[-1] if self._dropped else 0
+            newest_s = self._pose_times[-1] if self._pose_times else -np.inf
             error_mm, aligned_mm = self._mean_errors_mm()
-            image_times = _tail(self._image_times, _count_since(reversed(self._image_times), now_s - RECENT_S))
-            recent = _count_since(reversed(self._pose_times), now_s - RECENT_S)
-            return Status(
-                network=last.network if last else "",
-                weights_trained=last.weights_trained if last else False,
-                tracking_state=last.tracking_state if last else TrackingState.INITIALIZING,
-                skeleton=last.pose.skeleton if last else "",
-                frames_in=self._frames_in,
-                poses_out=self._poses_out,
-                frames_dropped=self._dropped[-1] if self._dropped else 0,
-                input_hz=_rate(image_times),
-                output_hz=_rate(_tail(self._pose_times, recent)),
-                latency_ms=_percentiles_ms(_tail(self._latency_s, max(recent, 1))),
-                mpjpe_mm=error_mm,
-                pa_mpjpe_mm=aligned_mm,
-                quiet_s=now_s - self._pose_times[-1] if self._pose_times else np.inf,
-                window=(last.pose.window_length, last.pose.window_full) if last else (0, False),
-            )
+            image_times = _tail(self._image_times, _count_since(self._image_times, now_s - RECENT_S))
+            recent = _count_since(self._pose_times, now_s - RECENT_S)
+            pose_times, latency_s = _tail(self._pose_times, recent), _tail(self._latency_s, max(recent, 1))
+        return Status(
+            network=last.network if last else "",
+            weights_trained=last.weights_trained if last else False,
+            tracking_state=last.tracking_state if last else TrackingState.INITIALIZING,
+            skeleton=last.pose.skeleton if last else "",
+            frames_in=frames_in,
+            poses_out=poses_out,
+            frames_dropped=frames_dropped,
+            input_hz=_rate(image_times),
+            output_hz=_rate(pose_times),
+            latency_ms=_percentiles_ms(latency_s),
+            mpjpe_mm=error_mm,
+            pa_mpjpe_mm=aligned_mm,
+            quiet_s=now_s - newest_s,
+            window=(last.pose.window_length, last.pose.window_full) if last else (0, False),
+        )
 
     def curves(self, now_s: float) -> Curves:
         """Return what the graphs show."""
         with self._lock:
-            poses = _count_since(reversed(self._pose_times), now_s - CURVE_S)
-            errors = _tail(self._errors, _count_since((t for t, _ in reversed(self._errors)), now_s - CURVE_S))
-            return Curves(
-                pose_s=np.array(_tail(self._pose_times, poses)) - now_s,
-                latency_ms=1e3 * np.array(_tail(self._latency_s, poses)),
-                dropped=np.array(_tail(self._dropped, poses), np.float64),
-                error_s=np.array([t for t, _ in errors]) - now_s,
-                error_mm=1e3 * np.array([error for _, error in errors]),
-            )
+            poses = _count_since(self._pose_times, now_s - CURVE_S)
+            pose_times, latency_s = _tail(self._pose_times, poses), _tail(self._latency_s, poses)
+            dropped = _tail(self._dropped, poses)
+            errors = _tail(self._errors, _count_since(self._errors, (now_s - CURVE_S, np.inf)))
+        return Curves(
+            pose_s=np.array(pose_times) - now_s,
+            latency_ms=1e3 * np.array(latency_s),
+            dropped=np.array(dropped, np.float64),
+            error_s=np.array([t for t, _ in errors]) - now_s,
+            error_mm=1e3 * np.array([error for _, error in errors]),
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the run as one JSON object: the error entries are there only where ground truth was."""
         with self._lock:
-            p50, p95, p99 = (None if np.isnan(p) else round(p, 3) for p in _percentiles_ms(list(self._latency_s)))
-            summary = {
-                "network": self._last.network if self._last else None,
-                "weights_trained": self._last.weights_trained if self._last else None,
-                "frames_in": self._frames_in,
-                "poses_out": self._poses_out,
-                "input_hz": round(_rate(self._image_times), 3),
-                "output_hz": round(_rate(self._pose_times), 3),
-                "latency_ms": {"p50": p50, "p95": p95, "p99": p99},
-                "frames_dropped": self._dropped[-1] if self._dropped else 0,
-            }
+            last, frames_in, poses_out = self._last, self._frames_in, self._poses_out
+            input_hz, output_hz = _rate(self._image_times), _rate(self._pose_times)
+            frames_dropped = self._dropped[-1] if self._dropped else 0
             error_mm, aligned_mm = self._mean_errors_mm()
-            if not np.isnan(error_mm):
-                summary |= {"mpjpe_mm": round(error_mm, 3), "pa_mpjpe_mm": round(aligned_mm, 3)}
-            return summary
+            latency_s = list(self._latency_s)
+        p50, p95, p99 = (None if np.isnan(p) else round(p, 3) for p in _percentiles_ms(latency_s))
+        summary = {
+            "network": last.network if last else None,
+            "weights_trained": last.weights_trained if last else None,
+            "frames_in": frames_in,
+            "poses_out": poses_out,
+            "input_hz": round(input_hz, 3),
+            "output_hz": round(output_hz, 3),
+            "latency_ms": {"p50": p50, "p95": p95, "p99": p99},
+            "frames_dropped": frames_dropped,
+        }
+        if not np.isnan(error_mm):
+            summary |= {"mpjpe_mm": round(error_mm, 3), "pa_mpjpe_mm": round(aligned_mm, 3)}
+        return summary
 
     def _mean_errors_mm(self) -> tuple[float, float]:
         count, error, aligned = self._error_sums
@@ -212,8 +223,9 @@ def _remember(poses: OrderedDict[int, BodyPose], pose: BodyPose) -> None:
         poses.popitem(last=False)
 
 
-def _count_since(newest_first: Iterable[float], start_s: float) -> int:
-    return sum(1 for _ in takewhile(lambda t: t > start_s, newest_first))
+def _count_since(values: Sequence[Any], start: Any) -> int:
+    """Return how many of the values, which rise, are above a start."""
+    return len(values) - bisect_right(values, start)
 
 
 def _tail(values: deque, count: int) -> list:

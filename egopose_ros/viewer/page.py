@@ -26,6 +26,8 @@ SCENE_HZ, IMAGE_HZ, NUMBERS_HZ = 30.0, 12.0, 2.0
 """Upper limits: an image costs some milliseconds to decode, draw and encode, numbers need not flicker."""
 _CLOSE_NS = round(0.6e9 / SCENE_HZ)
 """Of waiting poses with stamps closer than this, as a stream above the limit brings them, only the last is drawn."""
+LATE_S = 0.25
+"""Poses that have waited longer are left out: a machine that cannot keep up shows what is, not what was."""
 JPEG_QUALITY = 80
 PANEL_PX = 430
 HEAD_HEIGHT_M = 1.6
@@ -65,12 +67,13 @@ class Page:
         self.url = f"http://{'localhost' if host in ('0.0.0.0', '127.0.0.1', '::') else host}:{self._server.get_port()}"
         self._views: tuple[View, ...] = ()
         self._newest: Shot | None = None
-        self._waiting: deque[Shot] = deque(maxlen=3)  # a scene that is late by two poses is drawn all the same
+        self._waiting: deque[tuple[float, Shot]] = deque(maxlen=32)  # since when, oldest first
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
         self._number = 0  # of what is to be drawn: grows with every pose, and with every change of what is shown of it
         self.scenes_drawn = self.images_drawn = 0
+        self._problem = ""  # of the newest image, as HTML
         self._world: tuple[np.ndarray, float] | None = None
         self._scene = Scene(self._server)
         self._lay_out()
@@ -83,11 +86,14 @@ class Page:
         self._views = tuple(views)
 
     def show(self, shot: Shot) -> None:
-        """Draw this as soon as there is time, unless three newer ones come first, or one of nearly the same stamp."""
+        """Draw this as soon as there is time, unless that comes late or one of nearly the same stamp comes first."""
+        now = time.monotonic()
         with self._lock:
-            if self._waiting and abs(shot.pose.stamp_ns - self._waiting[-1].pose.stamp_ns) < _CLOSE_NS:
+            if self._waiting and abs(shot.pose.stamp_ns - self._waiting[-1][1].pose.stamp_ns) < _CLOSE_NS:
                 self._waiting.pop()
-            self._waiting.append(shot)
+            self._waiting.append((now, shot))
+            while now - self._waiting[0][0] > LATE_S:
+                self._waiting.popleft()
             self._newest = shot
             self._number += 1
         self._wake.set()
@@ -151,13 +157,14 @@ class Page:
             with self._lock:
                 number, now = self._number, time.monotonic()
                 again = self._newest if number != drawn else None
-                shot = self._waiting.popleft() if self._waiting else again
+                shot = self._waiting.popleft()[1] if self._waiting else again
             if shot is not None:
                 # Twice as fast while others wait, or one delay would leave no room for the next.
-                scene_due = max(scene_due, now - 1.0 / SCENE_HZ) + (0.5 if self._waiting else 1.0) / SCENE_HZ
+                begun = now if self._waiting else max(scene_due, now - 1.0 / SCENE_HZ)
+                scene_due = begun + 1.0 / SCENE_HZ
                 drawn = number
                 self._draw_scene(shot, now)
-            if now >= numbers_due:
+            if now >= numbers_due and not self._waiting:
                 numbers_due = now + 1.0 / NUMBERS_HZ
                 self._draw_numbers(now)
 
@@ -186,6 +193,7 @@ class Page:
         T_world_camera = self._world[0] if self._world and now_s - self._world[1] <= WORLD_KEPT_S else self._at_rest()
         layers = Layers(**{name: box.value for name, box in self._layers.items()})
         self._scene.update(shot.pose, shot.truth, T_world_camera, moving, layers, shot.path)
+        self._server.flush()  # or the next scene of those that waited would take its place on the way
         self.scenes_drawn += 1
 
     def _at_rest(self) -> np.ndarray:
@@ -206,12 +214,13 @@ class Page:
         try:
             self._image.image = overlay.draw(shot.images(), views, shot.pose, truth)
             self.images_drawn += 1
-        except ValueError as error:
-            self._numbers.content = report.problem(f"the image cannot be drawn: {error}")
+            self._problem = ""
+        except (ValueError, OSError) as error:  # a bag may be gone, too
+            self._problem = report.problem(f"the image cannot be drawn: {error}")
 
     def _draw_numbers(self, now_s: float) -> None:
         status = self.monitor.status(now_s)
-        self._numbers.content = report.table(status)
+        self._numbers.content = report.table(status) + self._problem
         curves = self.monitor.curves(now_s)
         for chart, x, y in (
             (self._latency, curves.pose_s, curves.latency_ms),

@@ -23,7 +23,7 @@ def test_a_spawned_worker_may_import_the_main_script(path):
 
 def test_clips_are_rendered_by_workers_of_the_command(tmp_path):
     config = tmp_path / "small.yaml"
-    config.write_text("data: {clips: 1, validation_clips: 1, clip_frames: 4}\nstills: {clips: 0}\n")
+    config.write_text("data: {clips: 1, validation_clips: 1, clip_frames: 4}\nstills: {clips: 0}\nsequences: {steps: 0}\n")
     cache = tmp_path / "cache"
     command = [sys.executable, str(EXECUTABLES / "egopose"), "train", str(config), "--render-only", "--cache", str(cache)]
     # In a session of its own: workers that fail are made anew without end, and end with it.

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-from bag_maker import FOCAL, SIZE, image_at, stamp_at, write_bag, write_rig  # noqa: E402
+from bag_maker import FOCAL, IMAGE, SIZE, Maker, image_at, stamp_at, write_bag, write_rig  # noqa: E402
 
 from egopose_ros import checkpoint, cli, pipeline  # noqa: E402
+from egopose_ros.commands import infer as command  # noqa: E402
 from egopose_ros.config import Config, replace  # noqa: E402
 from egopose_ros.evaluation import truth  # noqa: E402
 from egopose_ros.networks.table import build  # noqa: E402
@@ -23,8 +27,8 @@ FRAMES = 3
 
 
 def infer(source: object, folder: Path, *arguments: object) -> dict:
-    command = ["infer", str(source), "--out", str(folder / "poses.json"), "--set", "network.allow_untrained=true"]
-    assert cli.main([*command, *map(str, arguments)]) == 0
+    fixed = ["infer", str(source), "--out", str(folder / "poses.json"), "--set", "network.allow_untrained=true"]
+    assert cli.main([*fixed, *map(str, arguments)]) == 0
     return json.loads((folder / "poses.json").read_text())
 
 
@@ -132,3 +136,54 @@ def test_a_damaged_bag_is_done_as_far_as_it_goes(tmp_path: Path, capsys: pytest.
     assert cli.main(["infer", str(tmp_path / "cut.mcap"), *flags]) == 3
     assert 3 <= len(json.loads((tmp_path / "poses.json").read_text())["frames"]) < 12
     assert "whole messages are used" in capsys.readouterr().err
+
+
+class Interrupted:
+    """A capture, or a pipeline's step, at whose third call somebody presses Ctrl-C."""
+
+    def __init__(self, act: Callable[..., Any] = lambda *_: (True, image_at(0))) -> None:
+        self.act, self.calls = act, 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls += 1
+        if self.calls == 3:
+            raise KeyboardInterrupt
+        return self.act(*arguments)
+
+
+def test_an_interrupted_recording_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = pictures(tmp_path / "images")
+    (tmp_path / "poses.json").write_text("good")
+    monkeypatch.setattr(command, "_step", Interrupted(command._step))
+    flags = ["--calibration", str(folder / "calibration.yaml"), "--set", "network.allow_untrained=true"]
+    assert cli.main(["infer", str(folder), "--out", str(tmp_path / "poses.json"), *flags]) == 130
+    assert (tmp_path / "poses.json").read_text() == "good"
+
+
+def test_an_interrupt_ends_a_camera_and_keeps_its_poses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rig(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command.cv2, "VideoCapture", lambda device: mock.Mock(read=Interrupted()))
+    assert len(infer(0, tmp_path, "--calibration", tmp_path / "calibration.yaml")["frames"]) == 2
+
+
+@pytest.mark.parametrize("good", [2, 0])
+def test_images_of_a_bag_that_cannot_be_used_are_told(
+    good: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some are told and left out; without any good one that is the reason why there is nothing."""
+    topic = IMAGE + "/compressed"
+    with Maker(tmp_path / "bag") as maker:
+        for index in range(3):
+            if index < good:
+                maker.image(index, topic)
+            else:
+                data = np.frombuffer(b"\xff\xd8 no jpeg", np.uint8)
+                broken = maker.make("sensor_msgs/msg/CompressedImage", maker.header(stamp_at(index), "eye"), "jpeg", data)
+                maker.write(topic, broken, stamp_at(index), "sensor_msgs/msg/CompressedImage")
+    write_rig(tmp_path / "bag")
+    flags = ["--out", str(tmp_path / "poses.json"), "--set", "network.allow_untrained=true"]
+    assert cli.main(["infer", str(tmp_path / "bag"), *flags]) == (0 if good else 1)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("egopose infer: ")]
+    assert len(said) == 1 and f"{3 - good} " in said[0] and ("not used" in said[0]) is bool(good), said
+    assert good or "expected frames" in said[0]

@@ -147,3 +147,11 @@ def write_bag(path: Path, frames: int, storage: str = "mcap", compressed: bool =
                 maker.truth(index)
     write_rig(path if path.is_dir() else path.parent)
     return path
+
+
+def unfinished(bag: Path, path: Path) -> Path:
+    """Write an mcap as of a recorder that was killed: all messages, no index."""
+    data = next(bag.glob("*.mcap")).read_bytes()
+    footer = data.rindex(b"\x02\x14\x00\x00\x00\x00\x00\x00\x00")
+    path.write_bytes(data[: int.from_bytes(data[footer + 9 : footer + 17], "little")])
+    return path

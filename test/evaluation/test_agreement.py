@@ -1,7 +1,13 @@
 """Live poses against offline ones: poses whose windows are known to differ are named, and not compared."""
 
-import numpy as np
+import dataclasses
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from egopose_ros.evaluation import results
+from egopose_ros.evaluation.report_data import Report
 from egopose_ros.evaluation.runs import Run, RunBuilder, agreement
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import BodyPose
@@ -52,3 +58,12 @@ def test_a_missing_head_pose_stays_in_the_window() -> None:
 def test_windows_that_all_differ_leave_nothing_to_compare() -> None:
     found = agreement(OFFLINE, run({0: 2, 1: 3}, set(), {}))
     assert found.unlike_ns == stamps(0, 1) and np.isnan(found.largest_m)
+
+
+def test_frames_dropped_live_are_at_times_of_their_own_recording() -> None:
+    report = pytest.importorskip("egopose_ros.evaluation.report")
+    later = dataclasses.replace(OFFLINE, stamps_ns=OFFLINE.stamps_ns + 3_600_000_000_000)
+    lossy = (run(full(range(FRAMES - 1)), set(), {}), OFFLINE), (run({0: 1}, set(), {}), later)
+    live = [results.agreement_json(Path("live"), one, complete, "") for one, complete in lossy]
+    said = report._live(Report({"live": live}, [], [], []))
+    assert "at 0.77 s" in said and "at 0.00, 0.03, " in said and "3600" not in said

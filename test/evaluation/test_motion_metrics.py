@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from egopose_ros.evaluation import motion
+from egopose_ros.evaluation import motion, results, scores
+from egopose_ros.evaluation.runs import RunBuilder
+from egopose_ros.evaluation.truth import Truth
+from egopose_ros.skeleton import SMPL22
+from egopose_ros.structs import BodyPose
 
 RANDOM = np.random.default_rng(0)
 FPS = 30.0
@@ -60,3 +64,28 @@ def test_ground_penetration_is_the_depth_of_the_lowest_joint():
 def test_too_few_frames_are_refused():
     with pytest.raises(ValueError, match="more than 3 frames, got 3"):
         motion.jitter(np.zeros((3, 4, 3)), FPS)
+
+
+def glide(place: float, error: float, frames: range) -> scores.Comparison:
+    """Return poses that glide along x from a place, off by an error, beside their truth."""
+    joints = np.zeros((len(frames), SMPL22.size, 3), np.float32)
+    joints[..., 0] = place + 0.1 * np.arange(len(frames))[:, None]
+    joints[..., 2] = np.linspace(0.0, 1.7, SMPL22.size)
+    builder, stamps = RunBuilder(), 1 + np.array(frames) * 33_333_333
+    covariance = np.broadcast_to(np.eye(3), (SMPL22.size, 3, 3))
+    for stamp, pose in zip(stamps.tolist(), joints + np.float32(error)):
+        builder.add(BodyPose(stamp, "smpl22", pose, None, covariance, np.ones(SMPL22.size), np.eye(4), 1, True), 0)
+    return scores.compare(builder.build("", "", True), Truth("x", stamps, joints, "smpl22", "camera"), "emhi")
+
+
+def test_motion_as_published_does_not_run_from_one_recording_into_the_next():
+    merged = scores.merge([glide(0.0, 0.0, range(20)), glide(50.0, 3.0, range(20))])
+    found, own = results.published_json(merged), scores.score(merged, draws=2)
+    assert found["mpjve_m_s"] == pytest.approx(0.0, abs=1e-3) and found["jitter_m_s3"] == pytest.approx(0.0, abs=2.0)
+    assert own["mpjve_mm_s"].value == pytest.approx(1000.0 * found["mpjve_m_s"], abs=1e-1)
+
+
+def test_a_frame_takes_as_much_memory_as_the_docs_say():
+    comparison = glide(0.0, 0.0, range(100))
+    held = [*vars(comparison).values(), *vars(comparison.run).values()]
+    assert sum(value.nbytes for value in held if isinstance(value, np.ndarray)) / 100 < 2500

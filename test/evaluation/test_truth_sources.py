@@ -193,6 +193,14 @@ def test_the_offset_of_a_clock_is_found(offset_s: float) -> None:
         truths.estimate_offset(truth_ns, rng.normal(size=joints.shape), poses_ns, poses)
 
 
+@pytest.mark.parametrize("apart_s", [9.5, 3600.0, -9.5])
+def test_no_offset_is_looked_for_where_nothing_overlaps(apart_s: float) -> None:
+    stamps = np.array([stamp_at(index) for index in range(240)])
+    joints = np.stack([truth_at(index) for index in range(240)])
+    with pytest.raises(TruthError, match="s makes overlap, got them .* s apart; give --truth-offset"):
+        truths.estimate_offset(stamps + round(apart_s * 1e9), joints, stamps, joints)
+
+
 def test_truth_between_stamps_is_interpolated_and_gaps_are_not_bridged() -> None:
     stamps = np.array([0, 50, 300, 350]) * 1_000_000
     joints = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((1, 22, 3), np.float32)
@@ -212,3 +220,52 @@ def test_names_of_every_spelling_are_matched(body: object) -> None:
         match_names(["a", "b"], "x")
 
 
+MIXAMO = {
+    "Hips": "pelvis", "Spine": "spine1", "Spine1": "spine2", "Spine2": "spine3", "Neck": "neck", "Head": "head",
+    "HeadTop_End": None,
+    **{f"{side.capitalize()}{theirs}": ours and f"{side}_{ours}" for side in ("left", "right") for theirs, ours in {
+        "Shoulder": "collar", "Arm": "shoulder", "ForeArm": "elbow", "Hand": "wrist", "UpLeg": "hip", "Leg": "knee",
+        "Foot": "ankle", "ToeBase": "foot", "Toe_End": None,
+    }.items()},
+}  # fmt: skip
+ROKOKO = {
+    "Hips": "pelvis", "Spine1": "spine1", "Spine2": "spine2", "Spine3": "spine3", "Neck": "neck", "Head": "head",
+    **{f"{side.capitalize()}{theirs}": f"{side}_{ours}" for side in ("left", "right") for theirs, ours in {
+        "Shoulder": "collar", "Arm": "shoulder", "ForeArm": "elbow", "Hand": "wrist", "Thigh": "hip", "Shin": "knee",
+        "Foot": "ankle", "Toe": "foot",
+    }.items()},
+}  # fmt: skip
+UNREAL = {
+    "root": None, "pelvis": "pelvis",
+    **{f"{theirs}_{side[0]}": f"{side}_{ours}" for side in ("left", "right") for theirs, ours in {
+        "clavicle": "collar", "upperarm": "shoulder", "lowerarm": "elbow", "hand": "wrist", "thigh": "hip",
+        "calf": "knee", "foot": "ankle", "ball": "foot",
+    }.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", [MIXAMO, ROKOKO, UNREAL], ids=["mixamo", "rokoko", "unreal"])
+def test_motion_capture_names_are_understood_by_what_stands_beside_them(spelling: dict[str, str | None]) -> None:
+    """A foot beside a toe is the ankle, a shoulder beside an arm the collar, a bare spine beside others the first."""
+    for names in (sorted(spelling), [f"mocap/{name}" for name in sorted(spelling, reverse=True)]):
+        body, places = match_names(names, "x", "smpl22")
+        found = {joint: names[place].rpartition("/")[2] for joint, place in zip(body.joints, places) if place >= 0}
+        assert found == {ours: theirs for theirs, ours in spelling.items() if ours}
+
+
+def test_the_shoulder_of_egobody3m_is_the_collar() -> None:
+    others = {"collar": "shoulder", "shoulder": "arm", "elbow": "forearm"}
+    split = [joint.partition("_") for joint in EGOBODY3M26.joints]
+    names = [f"{side[0]}_{others.get(bare, bare)}" if bare else side for side, _, bare in split]
+    assert match_names(names, "x") == (EGOBODY3M26, list(range(EGOBODY3M26.size)))
+
+
+def test_the_hand_of_a_body_that_has_wrists_is_none() -> None:
+    names = ["left_hand", "right_hand", *SMPL22.joints]
+    assert match_names(names, "x") == (SMPL22, list(range(2, 2 + SMPL22.size)))
+
+
+@pytest.mark.parametrize("names", [("a/left_wrist", "b/left_wrist"), ("Left_Ankle", "LeftFoot", "LeftToeBase")])
+def test_names_that_mean_the_same_joint_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(TruthError, match=f"x: expected one .* got .*{', '.join(names[-2:])}"):
+        match_names(["pelvis", "neck", "head", *names], "x", "smpl22")

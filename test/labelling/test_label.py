@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import runpy
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from bag_maker import SIZE, image_at, stamp_at, write_bag, write_rig
 
-from egopose_ros import cli, pipeline
+from egopose_ros import checkpoint, cli, pipeline
 from egopose_ros.config import Config, replace
 from egopose_ros.labelling import engines, manifest
 from egopose_ros.labelling.recordings import Reading, find, opened
 from egopose_ros.labelling.teacher import Task
+from egopose_ros.networks.table import build
 from egopose_ros.ros.bag_poses import POSE, read_poses
 from egopose_ros.ros.bag_reader import BagReader
 from egopose_ros.structs import Frame
@@ -134,6 +138,41 @@ def test_what_is_a_recording(tmp_path):
         find([tmp_path / "empty"])
 
 
+def test_labels_are_not_labelled_again(teacher, tmp_path, capsys):
+    fleet = tmp_path / "fleet"
+    fleet.mkdir()
+    write_video(fleet / "day2")
+    out = fleet / "day2" / "labels"
+    for _ in range(2):
+        assert label(teacher, out, fleet, *fleet.iterdir()) == 0
+    assert list(entries(out)) == ["film"]
+    assert find([fleet], tmp_path / "labels") == [fleet / "day2" / "film.avi"]  # of another run
+    assert find([out / "film"], tmp_path / "labels") == [out / "film"]  # that is asked for by its name
+
+    # Nor may recordings be where labels go: a bag of labels takes the place of what has its name.
+    take = write_bag(fleet / "take", 2, truth=False)
+    for source, said in (
+        (out, "expected recordings outside of folders of labels, got none"),
+        (out / "film", f"--out {out}: expected a folder without the recordings, got {out / 'film'} in it"),
+    ):
+        capsys.readouterr()
+        assert label(teacher, out, source) == 1 and said in capsys.readouterr().err
+    assert label(teacher, fleet, take) == 1
+    assert f"--out {fleet}: expected a folder without the recordings, got {take} in it" in capsys.readouterr().err
+    assert label(teacher, fleet, out / "film") == 1
+    assert label(teacher, tmp_path / "fleet", write_bag(tmp_path / "take", 2, truth=False)) == 1
+    assert f"--out {fleet}: expected a new folder, an empty one or one of labels" in capsys.readouterr().err
+    assert len(list(take.iterdir())) == 3
+
+
+def test_a_teacher_without_uncertainty_is_refused(tmp_path, capsys):
+    bag, path = write_bag(tmp_path / "bag", 1, truth=False), tmp_path / "sure.safetensors"
+    checkpoint.save(path, build("egoposeformer_v2", {"width": 32, "heads": 2, "layers": 1, "uncertainty": False}), {})
+    assert label(path, tmp_path / "labels", bag) == 1
+    assert f"{path}: expected a teacher with uncertainty" in capsys.readouterr().err
+    assert not (tmp_path / "labels").exists()
+
+
 @dataclasses.dataclass(frozen=True)
 class Deadly(Task):
     """A recording that takes its worker with it, as a decoder that crashes does."""
@@ -169,8 +208,44 @@ def test_ray_labels_as_processes_do(teacher, tmp_path, monkeypatch):
         np.testing.assert_allclose(one.joints_camera, other.joints_camera, atol=1e-5)
 
 
+def test_a_recording_has_one_thread_of_opencv_on_ray_too(tmp_path, monkeypatch):
+    told: list[int] = []
+
+    def label_it(task, on_frame=None):
+        told.append(cv2.getNumThreads())
+        return manifest.Entry(task.name, str(task.source), manifest.LABELLED, frames=1)
+
+    class Remote:
+        def __init__(self, call):
+            self.remote = lambda task: lambda entry=call(task): entry  # what `get` calls
+
+        def options(self, **_):
+            return self
+
+    calls = dict(get=lambda reference: reference(), wait=lambda ready, num_returns: (ready[:1], []))
+    ray = SimpleNamespace(is_initialized=lambda: True, remote=Remote, **calls)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(engines, "label", label_it)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        list(engines.on_ray([Task(tmp_path, "take", tmp_path, Reading(), False)], 1, 0))
+    finally:
+        cv2.setNumThreads(before)
+    assert told == [1]
+
+
+def test_the_benchmark_counts_what_is_labelled(tmp_path):
+    benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "auto_labelling.py"))
+    assert benchmark["labelled"](tmp_path) == 0
+    with manifest.Manifest(tmp_path, {}) as open_:
+        open_.add(manifest.Entry("one", "/one", manifest.LABELLED))
+        open_.add(manifest.Entry("two", "/two", manifest.FAILED))
+    assert benchmark["labelled"](tmp_path) == 1
+
+
 def test_ray_that_is_missing_is_said(teacher, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     bag = write_bag(tmp_path / "bag", 1, truth=False)
     command = ["label", str(bag), "--out", str(tmp_path / "labels"), "--checkpoint", str(teacher), "--engine", "ray"]
     assert cli.main(command) == 1

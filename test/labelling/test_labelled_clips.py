@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from bag_maker import FOCAL, SIZE, head_at, image_at, stamp_at, write_bag
+from bag_maker import FOCAL, IMAGE, SIZE, Maker, head_at, image_at, stamp_at, write_bag, write_rig
 from scipy.spatial.transform import Rotation
 
-from egopose_ros import checkpoint
+from egopose_ros import checkpoint, pipeline
 from egopose_ros.camera import calibration
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.models import KannalaBrandt
@@ -20,16 +21,16 @@ from egopose_ros.camera.rig import Rig, RigCamera, mounted_rotation, nominal_T_h
 from egopose_ros.config import replace
 from egopose_ros.labelling import clips, manifest
 from egopose_ros.labelling.editing import edit
-from egopose_ros.labelling.recordings import Reading
+from egopose_ros.labelling.recordings import Reading, opened
 from egopose_ros.ros.bag_poses import POSE, PoseBag, read_poses
 from egopose_ros.ros.bag_reader import BagReader
 from egopose_ros.ros.pose_fields import PoseStatus
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import BodyPose, TrackingState, Visibility
 from egopose_ros.training import augment, cache
-from egopose_ros.training.ag_losses import heatmap_cross_entropy, heatmap_targets, map_weights
 from egopose_ros.training.config import DistillConfig, TrainConfig
 from egopose_ros.training.data import ClipDataset, collate, loader
+from egopose_ros.training.heatmap_losses import heatmap_cross_entropy, heatmap_targets, map_weights
 from egopose_ros.training.labelled import LabelledClip, LabelledDataset, MixedDataset
 from egopose_ros.training.loop import Trainer
 
@@ -79,7 +80,7 @@ def labels(tmp_path: Path) -> Path:
                 label_at(index), "eye", "", PoseStatus(TrackingState.TRACKING, 0, 0.0, "egoposeformer_v2", True)
             )
     with manifest.Manifest(folder, {"reading": Reading().as_json()}) as open_:
-        open_.add(manifest.Entry("take", str(bag), manifest.LABELLED, frames=FRAMES))
+        open_.add(manifest.Entry("take", str(bag), manifest.LABELLED, frames=FRAMES, confidence=0.86))
     return folder
 
 
@@ -146,6 +147,90 @@ def test_edited_labels_are_what_is_learnt(labels, tmp_path):
     assert not sample.rotations.any() and np.isfinite(sample.joints).all()
 
 
+def test_another_calibration_or_recording_makes_other_clips(labels, tmp_path):
+    def built() -> list[Path]:
+        return clips.build(labels, tmp_path / "cache", 100, 1, 1)
+
+    first, take = built(), tmp_path / "take"
+    write_rig(take)
+    second = built()
+    assert second != first
+    joints = [cache.read(path, LabelledClip).joints for (path,) in (first, second)]
+    assert np.abs(joints[0] - joints[1]).max() > 0.1
+    os.utime(next(take.glob("*.mcap")))
+    third = built()
+    assert third != second and built() == third
+
+    # The file that the labels were made with, where there is one.
+    file = tmp_path / "rig.yaml"
+    calibration.save(turned_rig(), file)
+    overrides = {"camera.calibration": str(file)}
+    with_file = clips.state(take, Reading(overrides=overrides))
+    file.write_text(file.read_text() + "# checked\n")
+    assert clips.state(take, Reading(overrides=overrides)) != with_file != clips.state(take, Reading())
+
+
+def test_labels_of_a_teacher_without_confidence_are_refused(labels, tmp_path):
+    with manifest.Manifest(labels, {"reading": Reading().as_json()}) as open_:
+        open_.add(dataclasses.replace(open_.entries[str(tmp_path / "take")], confidence=None))
+    with pytest.raises(manifest.LabelError, match="take: expected labels of a teacher with uncertainty"):
+        clips.build(labels, tmp_path / "cache", 100, 1, 1)
+
+
+def write_imu_bag(path: Path, stamps_ns: list[int], silent: int) -> Path:
+    """Write a bag with an IMU that comes after some frames, and without a head pose."""
+    rng = np.random.default_rng(0)
+    with Maker(path) as maker:
+        for index, stamp_ns in enumerate(stamps_ns):
+            if index >= silent:
+                rate, force = 0.5 * rng.standard_normal(3), np.array([1.0, 2.0, 9.4]) + rng.standard_normal(3)
+                vectors = [maker.make("geometry_msgs/msg/Vector3", *value.tolist()) for value in (rate, force)]
+                quaternion, covariance = maker.make("geometry_msgs/msg/Quaternion", 0.0, 0.0, 0.0, 1.0), np.zeros(9)
+                values = quaternion, covariance, vectors[0], covariance, vectors[1], covariance
+                message = maker.make("sensor_msgs/msg/Imu", maker.header(stamp_ns, "head"), *values)
+                maker.write("/imu", message, stamp_ns, "sensor_msgs/msg/Imu")
+            header, pixels = maker.header(stamp_ns, "eye"), image_at(index).ravel()
+            image = maker.make("sensor_msgs/msg/Image", header, SIZE, SIZE, "rgb8", 0, 3 * SIZE, pixels)
+            maker.write(IMAGE, image, stamp_ns)
+    calibration.save(turned_rig(), path / "calibration.yaml")
+    return path
+
+
+def test_gravity_of_an_imu_is_the_one_that_the_teacher_had(teacher, tmp_path):
+    stamps_ns = [stamp_at(index) + (index > 6) * 10**9 for index in range(FRAMES)]
+    bag, labels = write_imu_bag(tmp_path / "take", stamps_ns, silent=2), tmp_path / "labels"
+    labels.mkdir()
+    status = PoseStatus(TrackingState.TRACKING, 0, 0.0, "egoposeformer_v2", True)
+    with PoseBag(labels / "take") as poses:
+        for index, stamp_ns in enumerate(stamps_ns):
+            poses.write(dataclasses.replace(label_at(index), stamp_ns=stamp_ns), "eye", "", status)
+    recorded = list(clips.read_clips(labels / "take", bag, Reading(), 4, 1))
+    assert [clip.frames for clip in recorded] == [4, 3, 3]
+    with opened(bag, Reading(overrides={"network.checkpoint": str(teacher), "runtime.device": "cpu"})) as recording:
+        estimator = pipeline.load(recording.config, recording.rig)
+        state, expected = estimator.init_state(), []
+        for item in recording.frames:
+            state = estimator.observe(state, item.frame)
+            new = estimator._input(state)
+            expected.append(torch.where(new.gravity_valid[0, -1], new.gravity_reference[0, -1], torch.nan).numpy())
+    found = np.concatenate([clip.gravity_reference for clip in recorded])
+    assert np.isnan(found).all(-1).tolist() == [True, True] + [False] * (FRAMES - 2)
+    np.testing.assert_allclose(found, np.array(expected), atol=1e-6)
+
+    # It comes into the batch as far as it is known, turned and mirrored as the joints are.
+    dataset = LabelledDataset(recorded, 3, 0, DistillConfig())
+    plain = dataset.decode(0, 0)
+    turned = augment.roll(plain, np.array([0.7]))
+    strong = augment.augment(plain, dataset.augmentation, np.random.default_rng(0))
+    samples = [plain, turned, augment.mirror(turned), strong]
+    new = collate(samples).input
+    assert new.gravity_valid.tolist() == [[False, False, True]] * 4 and not new.head_pose_valid.any()
+    assert torch.isfinite(new.gravity_reference).all() and not new.gravity_reference[:, :2].any()
+    depth, same = plain.joints[2] @ plain.gravity_reference[2], range(SMPL22.size)
+    for sample, down, order in zip(samples, new.gravity_reference[:, 2].numpy(), (same, same, SMPL22.mirror)):
+        np.testing.assert_allclose(sample.joints[2] @ down, depth[list(order)], atol=1e-5)
+
+
 def test_the_gate_keeps_out_what_the_teacher_is_not_sure_of(labels):
     recorded = read(labels)
     with pytest.raises(
@@ -203,7 +288,7 @@ def test_heatmaps_are_not_taught_of_joints_that_the_gate_keeps_out(labels):
     pulled = maps.grad.abs().sum((-1, -2))  # (B, T, V, J)
     kept_out = ~batch.teacher.trusted[:, :, None]
     assert kept_out.any() and not pulled[:2][kept_out].any()
-    # As a hidden joint: the empty part of the map alone shows the weight, whatever the joint.
+    # Less than a true joint, hidden or not: the empty part of the map alone shows the weight, whatever the joint.
     corners = maps.grad[..., 0, 0].abs()
     assert corners[:2][~kept_out].max() < 0.31 * corners[2:].max() and (pulled[2:] > 0).all()
 

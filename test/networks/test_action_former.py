@@ -126,7 +126,7 @@ def test_published_weights_load_strictly(tmp_path):
         torch.testing.assert_close(value, weights[f"module.backbone.{name}"], rtol=0, atol=0)
     for number, reason in ((1, "Missing key"), (3, "Unexpected key")):
         torch.save({"state_dict": published(number)}, tmp_path / "bad.pth")
-        with pytest.raises(ValueError, match=rf"bad.pth: expected 2 blocks as configured(.|\n)*{reason}"):
+        with pytest.raises(ValueError, match=rf"bad.pth: expected 2 blocks .*, got {number}: (.|\n)*{reason}"):
             load_action_former(network, tmp_path / "bad.pth")
     (tmp_path / "text.pth").write_text("no checkpoint")
     with pytest.raises(ValueError, match="text.pth: expected a checkpoint"):

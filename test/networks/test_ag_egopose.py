@@ -104,6 +104,20 @@ def test_cross_attention_lets_a_joint_read_another_ones_heatmap_in_one_layer(mak
 
 
 @torch.no_grad()
+def test_a_query_can_tell_its_joints_heatmap_from_anothers(make):
+    """Without their identity the memory's tokens are a set: in another order they say the same."""
+    embeddings = torch.randn(1, MPI15.size, 32)
+    swapped = embeddings[:, [1, 0, *range(2, MPI15.size)]]
+    for named in (True, False):
+        decoder = make(NAME, joint_identity=named, motion=False).decoder
+        assert (decoder.identity is not None) == named
+        if named:
+            decoder.identity.normal_()
+        same = torch.allclose(decoder(embeddings, None), decoder(swapped, None), atol=1e-5)
+        assert same != named
+
+
+@torch.no_grad()
 def test_heatmaps_are_read_as_they_were_trained(make):
     raw = torch.tensor([[[[-2.0, 0.3], [0.9, 2.0]]]])
     torch.testing.assert_close(make(NAME).probabilities(raw), raw.sigmoid())

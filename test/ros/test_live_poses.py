@@ -120,7 +120,7 @@ def test_two_cameras_are_paired_by_stamp_over_losses_and_loops(feed: Feed) -> No
     config = replace(Config(), {"network.allow_untrained": True, "runtime.device": "cpu"})
     rig = pipeline.rig_from_camera_info([dict(values, name=n, T_head_camera=T) for n, T in T_head_camera.items()])
     core = pipeline.load(config, rig)
-    state, paired = core.init_state(), 0
+    state = core.init_state()
     for index, loss in enumerate([None, None, "right", None, "left", None, "loop", None]):
         # A loop takes one camera back before the other; between losses both drift against each other.
         feed.stamp_ns += STEP_NS if loss != "loop" else -(10**10)

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from benchmarks import ablations
 from egopose_ros import checkpoint
 from egopose_ros.config import ConfigError, replace
 from egopose_ros.networks.table import build
 from egopose_ros.skeleton import MPI15, SMPL22
 from egopose_ros.structs import Visibility
 from egopose_ros.synth.motion.clip import ACTIONS
-from egopose_ros.training import ag_losses, cache, data, recipes
+from egopose_ros.training import ag_losses, ag_recipe, cache, data, heatmap_losses, recipes
 from egopose_ros.training.ag_recipe import AgRecipe, AgTrainConfig
 from egopose_ros.training.config import HEADS, TrainConfig
 from egopose_ros.training.loop import Trainer
@@ -34,7 +35,7 @@ BONES = ((0, 1), (1, 2))
 def test_heatmap_targets_are_gaussians_at_the_joints_of_the_image():
     joints = torch.tensor([[[101.5, 61.5], [10.0, 20.0], [300.0, 128.0]]])
     visible = torch.tensor([[Visibility.VISIBLE, Visibility.OUT_OF_VIEW, Visibility.OCCLUDED]], dtype=torch.uint8)
-    maps = ag_losses.heatmap_targets(joints, visible, 256, 64)
+    maps = heatmap_losses.heatmap_targets(joints, visible, 256, 64)
     # Cell 25 holds the pixels 100..103, whose middle is 101.5.
     assert float(maps[0, 0, 15, 25]) == pytest.approx(1.0)
     assert float(maps[0, 0, 17, 24]) == pytest.approx(math.exp(-(2**2 + 1**2) / (2 * 2**2)))
@@ -45,10 +46,10 @@ def test_heatmap_targets_are_gaussians_at_the_joints_of_the_image():
 def test_heatmap_losses_in_closed_form():
     logits, target = torch.tensor([[[0.0, 2.0]]]), torch.tensor([[[0.25, 1.0]]])
     plain = (math.log(2.0) + math.log(1.0 + math.exp(-2.0))) / 2
-    assert float(ag_losses.heatmap_cross_entropy(logits, target)) == pytest.approx(plain)
+    assert float(heatmap_losses.heatmap_cross_entropy(logits, target)) == pytest.approx(plain)
     weighted = ((12 * 0.25 + 0.75) * math.log(2.0) + 12 * math.log(1.0 + math.exp(-2.0))) / 2
-    assert float(ag_losses.heatmap_cross_entropy(logits, target, 12.0)) == pytest.approx(weighted, rel=1e-5)
-    assert float(ag_losses.heatmap_squared_error(logits, target)) == pytest.approx((0.25**2 + 1.0) / 2)
+    assert float(heatmap_losses.heatmap_cross_entropy(logits, target, 12.0)) == pytest.approx(weighted, rel=1e-5)
+    assert float(heatmap_losses.heatmap_squared_error(logits, target)) == pytest.approx((0.25**2 + 1.0) / 2)
 
 
 def test_pose_losses_in_closed_form():
@@ -208,6 +209,56 @@ def test_ablations_are_trained_without_the_parts_they_lack(tmp_path, clips):
         Trainer(settings(), {**MODEL, "spatial": False}, tmp_path / "none", clips, clips[:2])
 
 
+@pytest.mark.parametrize(
+    ("run", "model", "complaint"),
+    [
+        ({"poses.frames": 7}, {}, "poses.frames: expected at most the window's 6 frames, got 7"),
+        ({"actions.frames": 7}, {}, "actions.frames: expected at most the window's 6 frames, got 7"),
+        ({"data.clip_frames": 5, "poses.frames": 6}, {}, "poses.frames: expected at most the 5 frames of data"),
+        ({}, {"motion": False}, "actions.train: expected a part .*, got backbone, projection, encoder"),
+        ({"actions.train": ("decoder",)}, {"motion": False}, "actions.steps: expected 0 for a network without encoder"),
+        ({"poses.train": ("last_block",)}, {"temporal_backbone": "shared"}, "poses.train: expected a part that this"),
+        ({"heatmap_run": "run"}, {"heatmap_loss": "mse"}, "heatmap_run: expected a network with heatmap_loss bce"),
+    ],
+)  # fmt: skip
+def test_a_run_that_could_not_end_is_refused_before_it_begins(run, model, complaint):
+    config, model = settings(**run), {**MODEL, **model}
+    with pytest.raises(ConfigError, match=complaint):
+        recipes.check(config, model)
+    off = {name: 0 for name in (f"{stage}.steps" for stage in AgRecipe.stages)}
+    recipes.check(replace(config, {**off, "heatmap_run": ""}), model)
+
+
+def test_an_ablation_with_half_the_window_sees_as_many_frames_a_step():
+    poses = ablations.fitted(settings(**{"poses.batch": 4, "poses.frames": 24}), 12).poses
+    assert (poses.batch, poses.frames) == (8, 12)
+    assert ablations.fitted(settings(), 24) == settings()
+
+
+def test_without_motion_a_clip_is_frames_on_their_own_of_any_number():
+    recipes.check(settings(**{"actions.steps": 0, "poses.frames": 7}), {**MODEL, "motion": False})
+
+
+@pytest.mark.parametrize("changes", [{}, {"spatial": False}, {"motion": False}, {"temporal_backbone": "shared"}])
+def test_parts_are_known_by_the_settings_alone(changes):
+    network = build("ag_egopose", {**MODEL, **changes})
+    for part in ag_recipe.PARTS:
+        assert ag_recipe.has(network.config, part) == bool(ag_recipe._modules(network, part)), part
+
+
+def test_a_run_is_resumed_without_the_files_that_it_started_from(tmp_path, clips):
+    source = build("ag_egopose", MODEL)
+    torch.save(source.encoder.spatial.backbone.state_dict(), tmp_path / "spatial.pth")
+    start = settings(spatial_weights=str(tmp_path / "spatial.pth"))
+    Trainer(start, MODEL, tmp_path / "run", clips, clips[:2]).run(stop_after=1)
+    (tmp_path / "spatial.pth").unlink()
+    again = Trainer(start, MODEL, tmp_path / "run", clips, clips[:2], fresh=False)
+    again.resume()
+    assert again.run(stop_after=1) is None
+    with pytest.raises(ConfigError, match="spatial_weights, heatmap_run: expected one of them, got a.pth and run"):
+        settings(spatial_weights="a.pth", heatmap_run="run")
+
+
 def test_what_frozen_parts_make_of_a_batch_changes_no_loss(clips):
     network, recipe = build("ag_egopose", {**MODEL, **SQUARE}).eval(), AgRecipe()
     head, batch = recipe.heads(network), data.collate([data.decode(clip, 0, 4) for clip in clips[:2]]).of("mpi15")
@@ -227,7 +278,7 @@ def test_heatmaps_learn_where_joints_are_in_the_square(clips):
     recipe, config = AgRecipe(), settings()
     side, corner = SQUARE["crop_side"], torch.tensor([SQUARE["crop_left"], SQUARE["crop_top"]])
     at = (batch.joints_px - corner).flatten(0, 2)
-    target = ag_losses.heatmap_targets(at, batch.visible.flatten(0, 2), side, side // 4)
+    target = heatmap_losses.heatmap_targets(at, batch.visible.flatten(0, 2), side, side // 4)
     inside = ((at > -0.5) & (at < side - 0.5)).all(-1)
     target = torch.where(inside[..., None, None], target, 0.0)
     assert bool(inside.any())

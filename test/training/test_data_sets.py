@@ -69,7 +69,7 @@ def test_a_data_set_becomes_clips_in_canonical_axes_with_its_own_joints_alone(eg
     known = np.isfinite(clips[0].joints).all(-1)
     assert {joint for joint, there in zip(SMPL22.joints, known[0]) if there} == set(MPI15.joints)
     assert np.isnan(clips[0].rotations).all() and np.isnan(clips[0].confidence).all()
-    assert np.isnan(clips[0].T_world_reference).all()
+    assert np.isnan(clips[0].T_world_reference).all() and np.isnan(clips[0].gravity_reference).all()
     for clip in clips:
         for frame in range(clip.frames):
             x, y = np.rint(clip.joints_px[frame, 0, SMPL22.index("left_wrist")]).astype(int)

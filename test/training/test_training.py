@@ -12,12 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from egopose_ros import checkpoint
+from egopose_ros import checkpoint, cli
+from egopose_ros.commands.train import TINY
 from egopose_ros.config import ConfigError, replace
-from egopose_ros.networks.table import build
-from egopose_ros.training import cache, data, memory, publish, recipes
+from egopose_ros.networks.table import NETWORKS, build
+from egopose_ros.training import cache, data, losses, memory, publish, recipes
 from egopose_ros.training.config import HEADS, TrainConfig
 from egopose_ros.training.loop import Trainer
+from egopose_ros.training.processes import join
 from egopose_ros.training.recipe import token_error
 from stick_figures import draw_clip
 
@@ -65,6 +67,61 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path, clips):
     other = Trainer(settings(**{"frames.learning_rate": 0.25}), MODEL, tmp_path, clips, clips[:2])
     with pytest.raises(ValueError, match="frames.learning_rate 0.0005 -> 0.25"):
         other.resume()
+
+
+def test_a_stage_that_is_off_asks_nothing_of_the_clips(tmp_path, clips):
+    """Clips of six frames; the run is stopped before the stages that are off, and resumed."""
+    config = settings(**{"sequences.steps": 0, "sequences.frames": 16, "decoders.frames": 16})
+    Trainer(config, MODEL, tmp_path, clips, clips[:2]).run(stop_after=7)
+    again = Trainer(config, MODEL, tmp_path, clips, clips[:2])
+    again.resume()
+    assert again.run() is not None and again.stage == 4
+
+
+def test_stages_that_clips_are_too_short_for_are_refused_unless_they_are_off():
+    for name in ("data", "distill"):
+        config = settings(**{f"{name}.clip_frames": 8, "sequences.frames": 9, "distill.labels": ("labels",)})
+        complaint = f"sequences.frames: expected at most the 8 frames of {name}.clip_frames, got 9"
+        with pytest.raises(ConfigError, match=complaint):
+            recipes.check(config, MODEL)
+        recipes.check(replace(config, {"sequences.steps": 0}), MODEL)
+    with pytest.raises(ConfigError, match="views: expected 1 <= value"):
+        recipes.check(settings(**{"data.views": 2, "stills.views": 2, "network": "ag_egopose"}), {})
+
+
+@pytest.mark.parametrize("path", sorted(Path("config/training").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_ships_can_be_trained_whole_and_tiny(path):
+    config, model = recipes.load(path)
+    recipes.check(config, model)
+    network = NETWORKS[config.network][1]
+    if config.network == "egoposeformer_v2":  # else no frame of a clip is beyond the memory's reach
+        assert config.sequences.frames > replace(network(), model).window
+    recipes.check(replace(config, TINY | recipes.RECIPES[config.network][0].tiny), model)
+
+
+def test_a_run_is_resumed_without_the_files_that_it_started_from(tmp_path, clips, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "render_run", lambda *_: None)
+    monkeypatch.setattr(cache, "load_run", lambda *_: (clips, clips[:2], []))
+    source, mimic, run = (tmp_path / name for name in ("source.safetensors", "mimic.safetensors", "run"))
+    checkpoint.save(source, build("egoposeformer_v2", MODEL), {})
+    checkpoint.save(mimic, build("egoposeformer_v2", MODEL), {})
+    stages = {"small": {"steps": 2, "batch": 2, "side": 64}, "frames": {"steps": 0}, "sequences": {"steps": 0}}
+    common = {"autocast": False, "loader_workers": 0, "threads": 1, "weights": str(source), "mimic": str(mimic)}
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({**stages, **common, "model": MODEL}))
+    Trainer(*recipes.load(config), run, clips, clips[:2]).run(stop_after=1)
+    source.unlink()
+    command = ["train", str(config), "--output", str(run), "--cache", str(tmp_path / "cache"), "--resume"]
+    assert cli.main(command) == 0, capsys.readouterr().err
+    mimic.unlink()  # which every step asks
+    assert cli.main(command) == 1
+    assert "mimic.safetensors" in capsys.readouterr().err
+
+
+def test_each_process_wants_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="device: expected cuda or cpu for 2 processes, .* got 'cuda:1'"):
+        join("cuda:1")
 
 
 def test_training_learns_and_publishes_what_it_learnt(tmp_path, clips, monkeypatch):
@@ -123,6 +180,8 @@ def test_training_continues_from_weights_of_the_same_size_alone(tmp_path, clips)
         torch.testing.assert_close(trainer.head.state_dict()[name], value, atol=0, rtol=0)
     with pytest.raises(ValueError, match="source.safetensors: expected those of a network of these settings"):
         Trainer(start, {**MODEL, "width": 32}, tmp_path / "other", clips, clips[:2])
+    with pytest.raises(ValueError, match="source.safetensors: expected one whose crop_left is 32, got 0"):
+        Trainer(start, {**MODEL, **SQUARE}, tmp_path / "other", clips, clips[:2])
 
 
 def test_an_encoder_learns_the_tokens_of_another_network_and_takes_its_decoders(tmp_path, clips):
@@ -199,6 +258,19 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(tmp_path, clip
     assert len(logs[0]) == len(logs[1])  # the second process writes nothing
     with pytest.raises(ValueError, match="processes 2 -> 1"):
         Trainer(settings(), MODEL, tmp_path / "two", clips, clips[:2]).resume()
+
+
+def test_an_open_gate_changes_no_loss_and_a_shut_one_leaves_nothing():
+    joints, truth = torch.randn(2, 2, 6, 22, 3, generator=torch.Generator().manual_seed(0))
+    turns = torch.randn(2, 2, 6, 22, 3, 3, generator=torch.Generator().manual_seed(1))
+    everywhere = torch.ones(2, 6, 22, dtype=torch.bool)
+    cases = ((losses.squared_error, (joints, truth)), (losses.jerk, (joints, truth)), (losses.rotation_error, turns))
+    for loss, pair in cases:
+        torch.testing.assert_close(loss(*pair, everywhere), loss(*pair))
+        assert float(loss(*pair, ~everywhere)) == 0.0 == float(loss(pair[0], pair[0]))
+        first = everywhere.clone()
+        first[1] = False
+        torch.testing.assert_close(loss(*pair, first), loss(*(part[:1] for part in pair)))
 
 
 def test_a_damaged_cached_clip_is_named(tmp_path, clips):

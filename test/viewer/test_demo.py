@@ -112,6 +112,7 @@ def test_a_stopped_demo_leaves_no_process_and_no_file(demo, bag, tmp_path, numbe
         (["--bag", "nowhere.mcap"], "expected a bag"),
         (["--bag", "{bag}", "--topics", "/other"], "expected images on /other, got /camera/image_raw/compressed (sensor_msgs/msg/CompressedImage)"),
         (["--bag", "{bag}", "--json", "/nowhere/summary.json"], "expected a folder"),
+        (["--bag", "{bag}", "--json", "{bag}"], "expected the name of a file, got a folder"),
         (["--bag", "{bag}", "--rate", "-1"], "rate: expected"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -85,3 +87,47 @@ def test_the_table_says_what_is_wrong():
     name = PoseReport(**{**vars(pose_report(1)), "network": "<script>"})
     monitor.observe_pose(name, 6.0)
     assert "<script>" not in report.table(monitor.status(6.0))
+
+
+class Gauge:
+    """A lock that counts the Python calls made while it is held."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.calls = 0
+
+    def __enter__(self):
+        self._lock.acquire()
+        sys.setprofile(self._count)
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+        self._lock.release()
+
+    def _count(self, frame, event, argument):
+        self.calls += event == "call"
+
+
+@pytest.mark.parametrize("read", ["status", "curves", "summary"])
+def test_readers_do_not_hold_up_the_poses(read):
+    monitor = GraphMonitor()
+    for index in range(1000):
+        now = index / 100.0
+        monitor.observe_image(now)
+        monitor.observe_pose(pose_report(index), now)
+        monitor.observe_truth(walking_pose(index, noise=0.0), now)
+    monitor._lock = gauge = Gauge()
+    getattr(monitor, read)(*() if read == "summary" else (now,))
+    assert gauge.calls < 50, "work of a reader under the lock, where the graph waits"
+
+
+def test_the_recent_values_are_those_of_their_span():
+    monitor = GraphMonitor()
+    for index in range(400):
+        monitor.observe_pose(pose_report(index, latency_s=1e-3 * index, offset_m=1e-3 * index), index / 10.0)
+        monitor.observe_truth(walking_pose(index, noise=0.0), index / 10.0)
+    status, curves = monitor.status(39.95), monitor.curves(39.95)
+    assert status.latency_ms[0] == pytest.approx(384.5) and status.output_hz == pytest.approx(10.0)
+    np.testing.assert_allclose(curves.pose_s, np.arange(100, 400) / 10.0 - 39.95)
+    np.testing.assert_allclose(curves.error_mm, np.arange(100, 400), atol=0.01)
+    np.testing.assert_allclose(curves.error_s, curves.pose_s)

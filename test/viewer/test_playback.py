@@ -2,21 +2,28 @@
 
 import argparse
 import dataclasses
+import sys
 import threading
 import time
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from walker import VIEW, drawn_image, walking_pose
 
-from egopose_ros.commands import view
-from egopose_ros.evaluation.contenders import contenders
-from egopose_ros.evaluation.metrics import mpjpe
-from egopose_ros.geometry import rigid
-from egopose_ros.ros import bag_view
-from egopose_ros.viewer.playback import Playback
-from egopose_ros.viewer.recording import Recording, Track, truth_in_camera
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+from bag_maker import TRUTH, Maker, write_rig  # noqa: E402
+
+from egopose_ros import cli  # noqa: E402
+from egopose_ros.commands import view  # noqa: E402
+from egopose_ros.evaluation.contenders import contenders  # noqa: E402
+from egopose_ros.evaluation.metrics import mpjpe  # noqa: E402
+from egopose_ros.geometry import rigid  # noqa: E402
+from egopose_ros.ros import bag_reader, bag_view  # noqa: E402
+from egopose_ros.ros.bag_reader import POSE_TYPE  # noqa: E402
+from egopose_ros.viewer.playback import Playback  # noqa: E402
+from egopose_ros.viewer.recording import Recording, Track, truth_in_camera  # noqa: E402
 
 FRAMES = 12
 
@@ -199,6 +206,46 @@ def test_what_a_damaged_bag_lacks_is_told(bag, predictions, tmp_path, monkeypatc
     assert view._bag(parser.parse_args([str(cuts[0]), "--predictions", str(cuts[1])]), stop) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("egopose view: ")]
     assert len(said) == 2 and all(f"bag {cut}: truncated" in line for cut, line in zip(cuts, said))
+
+
+def test_a_damaged_bag_is_salvaged_once_and_no_reader_stays_open(bag, tmp_path, monkeypatch):
+    file = next(bag.glob("*.mcap"))
+    (tmp_path / "walk.mcap").write_bytes(file.read_bytes()[:-60])
+    salvaged, readers = [], []
+    salvage, close, opened = bag_reader.salvage, bag_reader.BagReader.close, bag_reader.BagReader._enter
+    monkeypatch.setattr(bag_reader, "salvage", lambda *given: (salvaged.append(given), salvage(*given))[1])
+    monkeypatch.setattr(bag_reader.BagReader, "close", lambda reader: (readers.remove(reader), close(reader))[1])
+    monkeypatch.setattr(bag_reader.BagReader, "_enter", lambda reader, paths: (opened(reader, paths), readers.append(reader))[0])
+    monkeypatch.setattr(bag_view.bag_runs, "load", lambda frames, config: MagicMock(network_name="quick"))
+    with bag_view.opened(bag_view.Asked(tmp_path / "walk.mcap")) as shown:
+        assert len(shown.images(2)) == 1 and len(readers) == 2
+        shown.images(30)
+    assert len(salvaged) == 1 and readers == []
+
+
+@pytest.mark.parametrize(
+    "topics, shown",
+    [("/mocap/ground_truth", True), ("", False), ("/a/ground_truth /b/ground_truth", False)],
+)
+def test_the_truth_of_a_bag_is_found_as_by_the_evaluation(tmp_path, topics, shown):
+    """The one topic that is named so; one that is declared and empty is none, and of two nobody knows which."""
+    with Maker(tmp_path / "bag") as maker:
+        for index in range(3):
+            maker.image(index)
+            maker.truth(index, "/estimator/pose")
+            for topic in topics.split():
+                maker.truth(index, topic)
+        maker._writer.add_connection(TRUTH, POSE_TYPE, typestore=maker.types)
+    write_rig(tmp_path / "bag")
+    with bag_view.opened(bag_view.Asked(tmp_path / "bag")) as opened:
+        assert (opened.truth is not None) is shown
+        assert len(opened.losses) == len(topics.split()) // 2 and all("--truth" in line for line in opened.losses)
+
+
+def test_a_topic_of_live_poses_is_no_choice_for_a_bag(bag, capsys):
+    assert cli.main(["view", str(bag), "--pose", "/other/pose"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "expected no --pose with a BAG" in said[0]
 
 
 def test_a_network_that_fails_is_told_and_ends_its_track(bag, predictions, monkeypatch):

@@ -1,0 +1,91 @@
+"""The frames of a bag as the pipeline gets them: paired, in order, few at a time."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+from bag_maker import HEAD, IMAGE, Maker, head_at, image_at, stamp_at, write_bag, write_rig
+
+from egopose_ros.config import Config, replace
+from egopose_ros.ros import bag_runs
+from egopose_ros.ros.bag_frames import BagFrames
+from egopose_ros.ros.bag_reader import BagReader
+
+
+def test_memory_does_not_grow_with_the_bag(tmp_path: Path) -> None:
+    def peak(frames: int) -> int:
+        path = write_bag(tmp_path / str(frames), frames)
+        with BagReader(path) as reader:
+            source = BagFrames(reader, replace(Config(), {"camera.topics": (IMAGE,)}))
+            tracemalloc.start()
+            assert sum(1 for _ in source) == frames
+            result = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        return result
+
+    peak(10)
+    # Reading a chunk at a time: 12 kB an image would be 6 MB more.
+    assert peak(600) - peak(120) < 2_000_000
+
+
+def test_frames_decoded_ahead_come_in_order_and_the_thread_ends_with_them(tmp_path: Path) -> None:
+    """An image that cannot be decoded is left out, and an iteration that is given up leaves nothing behind."""
+    topic = IMAGE + "/compressed"
+    with Maker(tmp_path / "bag") as maker:
+        for index in range(12):
+            if index == 5:
+                data = np.frombuffer(b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR\0\0\0\x40\0\0\0\x40" + b"IEND" * 4, np.uint8)
+                broken = maker.make("sensor_msgs/msg/CompressedImage", maker.header(stamp_at(5), "eye"), "png", data)
+                maker.write(topic, broken, stamp_at(5))
+            else:
+                maker.image(index, topic)
+    with BagReader(tmp_path / "bag") as reader:
+        source = BagFrames(reader, replace(Config(), {"camera.topics": (IMAGE,)}))
+        for _ in range(2):  # a second time counts anew
+            frames = [item.frame for item in source]
+            assert [frame.stamp_ns for frame in frames] == [stamp_at(index) for index in range(12) if index != 5]
+            assert +source.rejected == {"undecodable": 1}
+        np.testing.assert_array_equal(frames[3].images[0], image_at(3))
+        given_up = iter(source)
+        next(given_up)
+        assert any(thread.name.startswith("decode") for thread in threading.enumerate())
+        given_up.close()
+    assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
+
+
+def test_two_cameras_are_paired_as_live(tmp_path: Path) -> None:
+    names = ("/left/image_raw", "/right/image_raw")
+    with Maker(tmp_path / "stereo") as maker:
+        for index in range(6):
+            for name in names:
+                if (index, name) != (2, names[1]):  # one image is lost
+                    maker.image(index, name)
+    with BagReader(tmp_path / "stereo") as reader:
+        source = BagFrames(reader, replace(Config(), {"camera.topics": names}))
+        frames = [item.frame for item in source]
+        found = bag_runs.images_at(source, {stamp_at(3), stamp_at(5) + 2_000_000, stamp_at(4) + 9_000_000}, 0.005)
+    np.testing.assert_array_equal(found.pop(stamp_at(3)), image_at(3))
+    np.testing.assert_array_equal(found.pop(stamp_at(5) + 2_000_000), image_at(5))
+    assert not found, "an image further away than cameras are apart is of another frame"
+    assert [frame.stamp_ns for frame in frames] == [stamp_at(index) for index in (0, 1, 3, 4, 5)]
+    assert all(len(frame.images) == 2 for frame in frames) and source.rejected["unmatched"] == 1
+
+
+def test_head_poses_between_frames_are_interpolated(tmp_path: Path) -> None:
+    with Maker(tmp_path / "bag") as maker:
+        maker.head(-0.5)
+        for index in range(4):
+            maker.image(index)
+            maker.head(index + 0.5)
+    write_rig(tmp_path / "bag")
+    settings = {"camera.topics": (IMAGE,), "head_pose.source": "pose", "head_pose.topic": HEAD}
+    with BagReader(tmp_path / "bag") as reader:
+        source = BagFrames(reader, replace(Config(), settings))
+        frames = [item.frame for item in source]
+        assert source.global_frame == "world"
+    for index, frame in enumerate(frames):
+        np.testing.assert_allclose(frame.T_world_head, head_at(index), atol=1e-4)
+    assert len(frames) == 4
