@@ -29,12 +29,10 @@ from egopose_ros.networks.interface import NetworkInput
 from egopose_ros.networks.table import build, most_views
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import BodyPose, Frame
-from egopose_ros.window.gravity import filter_up
+from egopose_ros.window.gravity import down_in, follow_up
 from egopose_ros.window.smoothing import Reading, remember, smooth
 
 log = logging.getLogger(__name__)
-
-_DOWN_WORLD = np.array([0.0, 0.0, -1.0])
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,7 @@ class Pipeline:
             seconds = (frame.stamp_ns - state.last_stamp_ns) * 1e-9
             if not 0.0 < seconds <= self._config.window.max_gap_s:
                 state = self.init_state()
-        up = state.last_up_head
-        if frame.imu is not None:
-            elapsed = 0.0 if state.last_stamp_ns is None else (frame.stamp_ns - state.last_stamp_ns) * 1e-9
-            up = filter_up(up, frame.imu, elapsed)
+        up = follow_up(state.last_up_head, state.last_stamp_ns, frame, self._config.window.max_gap_s)
         kept = self._config.window.max_pending
         return dataclasses.replace(
             state,
@@ -233,10 +228,10 @@ class Pipeline:
         # Where the camera sits on the head is a guess, gravity and motion would be said in the wrong frame.
         has_pose = np.array([f.T_world_head is not None and self.rig.head_known for f in frames])
         for index, up_head in enumerate(state.up_head):
-            if has_pose[index]:
-                down[index] = T_world_reference[index, :3, :3].T @ _DOWN_WORLD
-            elif up_head is not None and self.rig.head_known:
-                down[index] = -self._T_head_reference[:3, :3].T @ up_head
+            R = T_world_reference[index, :3, :3] if has_pose[index] else None
+            known = down_in(R, up_head if self.rig.head_known else None, self._T_head_reference[:3, :3])
+            if known is not None:
+                down[index] = known
 
         def on_device(array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
             return torch.from_numpy(array)[None].to(self.device, dtype, non_blocking=True)

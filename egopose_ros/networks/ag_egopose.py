@@ -21,7 +21,7 @@ Where the paper is silent, or says two things:
 - Heads of the temporal encoder: 4, ActionFormer's own. Motion features have no positional encoding but the blocks'
   convolutions.
 - "FPN decoder with unified skips": see `features.heatmaps`. Heatmaps pass a sigmoid before the embedding; those that
-  are trained by squared error (an ablation) are taken as they are.
+  are trained by squared error (an ablation) are clamped to 0..1.
 - Embedding (one for all joints): 3x3 convolutions to 16, 32, 64 channels, the last two of stride 2, pooled to 4x4, one
   linear map, a norm. phi in eq. 4: ReLU and a linear map.
 - A frame's queries attend to that frame's 15 memory tokens, which hold its motion. Embedding and motion are made

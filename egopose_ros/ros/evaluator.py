@@ -24,11 +24,10 @@ from egopose_ros.evaluation.truth import Truth, require_overlap
 from egopose_ros.files import require_folder, write_whole
 from egopose_ros.ros import qos
 from egopose_ros.ros.bag_poses import placed
-from egopose_ros.ros.messages import pose_from_message
+from egopose_ros.ros.messages import named_pose
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.session import POLL_S
 from egopose_ros.ros.topics import Topic
-from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import DEGREES_OF_FREEDOM, BodyPose
 
 MAX_GAP_S = 0.5
@@ -81,9 +80,7 @@ class Evaluator(Node):
     def _read(self, message: msg.BodyPose, topic: str, finite: bool = True) -> BodyPose | None:
         """Return the pose of a message that is like the first of its topic; None for another, with a word about it."""
         try:
-            pose = pose_from_message(message)
-            if tuple(message.joint_names) != skeleton(pose.skeleton).joints:
-                raise ValueError(f"expected the joints of {pose.skeleton}, got {', '.join(message.joint_names)}")
+            pose = named_pose(message)
             if finite and not np.isfinite(pose.joints_camera).all():
                 raise ValueError("expected finite joints, got NaN or infinity")
             kind = pose.skeleton, message.header.frame_id

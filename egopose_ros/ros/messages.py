@@ -22,6 +22,14 @@ from egopose_ros.skeleton import Skeleton, skeleton
 from egopose_ros.structs import BodyPose
 
 
+def named_pose(message: msg.BodyPose) -> BodyPose:
+    """Return the pose of a message; ValueError for a skeleton or joints that are not known."""
+    pose = pose_from_message(message)
+    if tuple(message.joint_names) != skeleton(pose.skeleton).joints:
+        raise ValueError(f"expected the joints of {pose.skeleton}, got {', '.join(message.joint_names)}")
+    return pose
+
+
 def to_stamp(stamp_ns: int) -> Time:
     return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 

@@ -28,7 +28,6 @@ from egopose_ros.ros.rig_source import RigSource
 from egopose_ros.ros.session import POLL_S
 from egopose_ros.ros.tf_tree import listen
 from egopose_ros.ros.topics import Topic
-from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import BodyPose, TrackingState
 from egopose_ros.viewer.monitor import GraphMonitor, PoseReport
 from egopose_ros.viewer.overlay import Shot, View
@@ -150,9 +149,7 @@ class ViewerBridge:
     def _read(self, message: msg.BodyPose, name: str) -> BodyPose | None:
         """Return the pose of a message whose skeleton is known; None for another, with a word about it."""
         try:
-            pose = messages.pose_from_message(message)
-            if tuple(message.joint_names) != skeleton(pose.skeleton).joints:
-                raise ValueError(f"expected the joints of {pose.skeleton}, got {', '.join(message.joint_names)}")
+            pose = messages.named_pose(message)
             TrackingState(message.tracking_state)
         except ValueError as error:
             self._notices.fault(name, str(error), str(error))

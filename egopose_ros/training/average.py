@@ -21,7 +21,7 @@ from egopose_ros.networks.table import settings_of
 from egopose_ros.resources import cache_directory
 from egopose_ros.skeleton import skeleton
 from egopose_ros.training import cache, validation
-from egopose_ros.training.data import ClipDataset, collate
+from egopose_ros.training.data import ClipDataset, in_batches
 from egopose_ros.training.recipes import load
 
 
@@ -41,9 +41,7 @@ def average(first: Path, second: Path, share: float, clips: list[cache.CachedCli
     network.load_state_dict(mean(other.state_dict(), network.state_dict(), share))
     network.encoder.to(memory_format=torch.channels_last)
     dataset = ClipDataset(clips, min(clip.frames for clip in clips), 0, None)
-    numbers = range(len(dataset.windows))
-    batches = [collate([dataset[n] for n in numbers[start : start + 4]]) for start in numbers[::4]]
-    batches = [batch.of(network.skeleton) for batch in batches]
+    batches = [batch.of(network.skeleton) for batch in in_batches(dataset, 4)]
     validation.calibrate(network, batches)
     found = validation.numbers(batches, validation.predictions(network, batches), skeleton(network.skeleton))
     checkpoint.save(output, network, {**card.training, "mean_of": [first.name, second.name], "validation": found})

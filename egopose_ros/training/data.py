@@ -21,8 +21,7 @@ from egopose_ros.synth.motion.clip import ACTIONS
 from egopose_ros.training.augment import LabelledSample, Sample, augment
 from egopose_ros.training.cache import CachedClip
 from egopose_ros.training.config import AugmentConfig
-
-_DOWN_WORLD = np.array([0.0, 0.0, -1.0])
+from egopose_ros.window.gravity import DOWN_WORLD
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def decode(clip: CachedClip, start: int, frames: int, side: int = CANONICAL.size
         visible=clip.visible[window],
         T_reference_camera=clip.T_reference_camera,
         T_world_reference=T_world_reference,
-        gravity_reference=np.swapaxes(T_world_reference[:, :3, :3], -1, -2) @ _DOWN_WORLD,
+        gravity_reference=np.swapaxes(T_world_reference[:, :3, :3], -1, -2) @ DOWN_WORLD,
         actions=_numbers(None if clip.action is None else clip.action[window], frames),
     )
 
@@ -196,6 +195,12 @@ def _teacher(samples: list[Sample]) -> Teacher | None:
         torch.from_numpy(np.linalg.cholesky(scale)).float(),
         torch.from_numpy(known),
     )
+
+
+def in_batches(dataset: ClipDataset, size: int) -> list[Batch]:
+    """Return each window of a dataset once, in batches of up to so many."""
+    numbers = range(len(dataset.windows))
+    return [collate([dataset[n] for n in numbers[at : at + size]]) for at in numbers[::size]]
 
 
 def loader(dataset: ClipDataset, batch: int, batches: Sequence[int], workers: int) -> DataLoader:

@@ -25,7 +25,7 @@ from egopose_ros.skeleton import skeleton
 from egopose_ros.training import cache, validation
 from egopose_ros.training.allocator import keep_freed_memory
 from egopose_ros.training.config import HEADS, RunConfig, ScheduleConfig
-from egopose_ros.training.data import Batch, ClipDataset, collate, loader
+from egopose_ros.training.data import Batch, ClipDataset, in_batches, loader
 from egopose_ros.training.labelled import LabelledClip, LabelledDataset, MixedDataset
 from egopose_ros.training.losses import cosine
 from egopose_ros.training.memory import Kept, batch_number, remembered
@@ -312,12 +312,7 @@ class Trainer:
         frames = 1 if single else min(clip.frames for clip in self.validation_clips)
         dataset = ClipDataset(self.validation_clips, frames, 0, None, self._settings().side)
         dataset.windows = dataset.windows[::6] if single else dataset.windows
-        size = 32 if single else 4
-        numbers = range(len(dataset.windows))
-        return [
-            self._place(collate([dataset[n] for n in numbers[start : start + size]]))
-            for start in range(0, len(numbers), size)
-        ]
+        return [self._place(batch) for batch in in_batches(dataset, 32 if single else 4)]
 
     def _log(self, kind: str, values: dict[str, float]) -> None:
         entry = {"kind": kind, "stage": self._name(), "step": self.step, "seconds": round(self.seconds, 1), **values}

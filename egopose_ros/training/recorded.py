@@ -15,14 +15,12 @@ from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import BodyPose, Frame, Visibility
 from egopose_ros.training import cache
 from egopose_ros.training.labelled import LabelledClip
-from egopose_ros.window.gravity import filter_up
+from egopose_ros.window.gravity import down_in, follow_up
 
 _SMALLEST = 1e-6
 """[m^2] variance that a pose's covariance is given at least"""
 _FLATTEST = 1e-5
 """of its variances the smallest to the largest: flatter ones are rounded away in float32"""
-
-_DOWN_WORLD = np.array([0.0, 0.0, -1.0])
 
 
 class ClipMaker:
@@ -36,7 +34,9 @@ class ClipMaker:
         self._T_head_reference = cameras[0].T_head_canonical
         T_head_canonical = np.stack([camera.T_head_canonical for camera in cameras])
         self._T_reference_camera = rigid.invert(self._T_head_reference) @ T_head_canonical
-        self._up = _Up(max_gap_s)
+        self._max_gap_s = max_gap_s
+        self._up_head: np.ndarray | None = None
+        self._before_ns: int | None = None
         self._start()
 
     def _start(self) -> None:
@@ -57,16 +57,16 @@ class ClipMaker:
         self._poses.append(pose)
         T = frame.T_world_head if self._head_known else None
         self._T_world_reference.append(np.full((4, 4), np.nan) if T is None else T @ self._T_head_reference)
-        self._gravity.append(self._down(self._up.at(frame)))
+        self._gravity.append(self._down(frame))
 
-    def _down(self, up_head: np.ndarray | None) -> np.ndarray:
+    def _down(self, frame: Frame) -> np.ndarray:
         """Return gravity (3,) in the newest frame as `Pipeline` has it, NaN where unknown."""
-        R_world_reference = self._T_world_reference[-1][:3, :3]
-        if np.isfinite(R_world_reference).all():
-            return R_world_reference.T @ _DOWN_WORLD
-        if up_head is None or not self._head_known:
-            return np.full(3, np.nan)
-        return -self._T_head_reference[:3, :3].T @ up_head
+        self._up_head = follow_up(self._up_head, self._before_ns, frame, self._max_gap_s)
+        self._before_ns = frame.stamp_ns
+        R = self._T_world_reference[-1][:3, :3]
+        up_head = self._up_head if self._head_known else None
+        down = down_in(R if np.isfinite(R).all() else None, up_head, self._T_head_reference[:3, :3])
+        return np.full(3, np.nan) if down is None else down
 
     def clip(self) -> Iterator[LabelledClip]:
         """Yield the clip of the frames since the last one; nothing where none has a pose."""
@@ -108,25 +108,6 @@ class ClipMaker:
         pixels, valid = (part.numpy() for part in CANONICAL.project(torch.from_numpy(points)))
         limit = np.array(CANONICAL.size) - 0.5
         return pixels, valid & ((pixels >= -0.5) & (pixels <= limit)).all(-1)
-
-
-class _Up:
-    """Up in the head frame by the IMU, kept from frame to frame as `Pipeline.observe` does."""
-
-    def __init__(self, max_gap_s: float) -> None:
-        self._max_gap_s = max_gap_s
-        self._stamp_ns: int | None = None
-        self._up_head: np.ndarray | None = None
-
-    def at(self, frame: Frame) -> np.ndarray | None:
-        """Take the next frame and return up (3,) in it, None while unknown."""
-        seconds = 0.0 if self._stamp_ns is None else (frame.stamp_ns - self._stamp_ns) * 1e-9
-        if self._stamp_ns is not None and not 0.0 < seconds <= self._max_gap_s:
-            self._up_head, seconds = None, 0.0
-        if frame.imu is not None:
-            self._up_head = filter_up(self._up_head, frame.imu, seconds)
-        self._stamp_ns = frame.stamp_ns
-        return self._up_head
 
 
 def _bounded(covariance: np.ndarray, stamps_ns: list[int]) -> np.ndarray:

@@ -164,7 +164,7 @@ class Page:
                 scene_due = begun + 1.0 / SCENE_HZ
                 drawn = number
                 self._draw_scene(shot, now)
-            if now >= numbers_due and not self._waiting:
+            if now >= numbers_due + (1.0 / NUMBERS_HZ if self._waiting else 0.0):  # after the scenes, but not for ever
                 numbers_due = now + 1.0 / NUMBERS_HZ
                 self._draw_numbers(now)
 
