@@ -246,6 +246,12 @@ class TfConfig:
         "wearer/", "Prefix of the joints' frames: bare names such as head belong to the SLAM system."
     )
     rate_hz: float = option(30.0, "Upper limit of the TF rate.", minimum=0.1, maximum=1000.0, live=True, unit="Hz")
+    head_pose: str = option(
+        "none",
+        "What to publish below the global frame where TF does not know the head pose: head_pose.head_frame, if TF knows "
+        "the way from there to the camera, or the camera itself. Nothing with head_pose.source tf.",
+        choices=("none", "head", "camera"),
+    )
 
     def __post_init__(self) -> None:
         if not self.prefix.strip("/"):

@@ -72,11 +72,19 @@ def transform_messages(pose: BodyPose, frame_id: str, prefix: str) -> list[Trans
     else:
         quaternions = rigid.quaternion_from_matrix(pose.rotations_camera).tolist()
     shared = header(pose.stamp_ns, frame_id)
-    messages = []
-    for joint, position, quaternion in zip(joints, positions, quaternions):
-        transform = Transform()
-        transform.translation.x, transform.translation.y, transform.translation.z = position
-        rotation = transform.rotation
-        rotation.x, rotation.y, rotation.z, rotation.w = quaternion
-        messages.append(TransformStamped(header=shared, child_frame_id=prefix + joint, transform=transform))
-    return messages
+    rows = zip(joints, positions, quaternions)
+    return [_transform(shared, prefix + joint, position, quaternion) for joint, position, quaternion in rows]
+
+
+def transform_message(stamp_ns: int, frame_id: str, child_frame_id: str, T_frame_child: np.ndarray) -> TransformStamped:
+    """Return the transform (4, 4) of a child's frame."""
+    quaternion = rigid.quaternion_from_matrix(T_frame_child[:3, :3]).tolist()
+    return _transform(header(stamp_ns, frame_id), child_frame_id, T_frame_child[:3, 3].tolist(), quaternion)
+
+
+def _transform(shared: Header, child_frame_id: str, position: list[float], quaternion: list[float]) -> TransformStamped:
+    transform = Transform()
+    transform.translation.x, transform.translation.y, transform.translation.z = position
+    rotation = transform.rotation
+    rotation.x, rotation.y, rotation.z, rotation.w = quaternion
+    return TransformStamped(header=shared, child_frame_id=child_frame_id, transform=transform)

@@ -6,6 +6,7 @@ import time
 from typing import Callable
 
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Path
 from rclpy.lifecycle import LifecycleNode
 from tf2_msgs.msg import TFMessage
@@ -13,6 +14,7 @@ from visualization_msgs.msg import MarkerArray
 
 from egopose_ros import msg
 from egopose_ros.config import Config
+from egopose_ros.geometry import rigid
 from egopose_ros.ros import messages, qos
 from egopose_ros.ros.diagnostics import Rate
 from egopose_ros.ros.markers import BodyMarkers, Trail
@@ -54,6 +56,7 @@ class Publishers:
         self._tf = create(TFMessage, "/tf", qos.TF)
         self._all = (self._pose, self._pose_global, self._skeleton_latched, self._markers, self._trail, self._tf)
         self._body: BodyMarkers | None = None
+        self._T_camera_head = np.eye(4)
         self._path = Trail(skeleton_name)
         self._tf_limit = RateLimit()
         self._rate = Rate()
@@ -62,8 +65,9 @@ class Publishers:
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def set_frustum(self, camera_frustum: np.ndarray) -> None:
-        """Take the field of view to draw, (N, 3) in the camera frame."""
+    def set_camera(self, T_head_camera: np.ndarray, camera_frustum: np.ndarray) -> None:
+        """Take where the first camera sits, and its field of view to draw, (N, 3) in the camera frame."""
+        self._T_camera_head = rigid.invert(T_head_camera)
         self._body = BodyMarkers(self._skeleton.name, camera_frustum)
 
     def latch_skeleton(self) -> None:
@@ -94,7 +98,19 @@ class Publishers:
             if trail is not None and config.markers.enabled and self._trail.get_subscription_count():
                 self._trail.publish(trail)
         if config.tf.enabled and self._tf_limit.admits(pose.stamp_ns, config.tf.rate_hz):
-            self._tf.publish(TFMessage(transforms=messages.transform_messages(pose, camera_frame, config.tf.prefix)))
+            transforms = messages.transform_messages(pose, camera_frame, config.tf.prefix)
+            transforms += self._head_transforms(pose, camera_frame, global_frame) if globally else []
+            self._tf.publish(TFMessage(transforms=transforms))
         if self._body is not None and config.markers.enabled and self._markers.get_subscription_count():
             output_hz = self._rate.hz(now_s)
             self._markers.publish(self._body.message(pose, camera_frame, config.markers, status, output_hz))
+
+    def _head_transforms(self, pose: BodyPose, camera_frame: str, global_frame: str) -> list[TransformStamped]:
+        """Return what `tf.head_pose` asks for of a pose that has T_world_camera."""
+        settings = self._config()
+        if settings.tf.head_pose == "none" or settings.head_pose.source == "tf":
+            return []
+        if settings.tf.head_pose == "camera":
+            return [messages.transform_message(pose.stamp_ns, global_frame, camera_frame, pose.T_world_camera)]
+        T = pose.T_world_camera @ self._T_camera_head
+        return [messages.transform_message(pose.stamp_ns, global_frame, settings.head_pose.head_frame, T)]

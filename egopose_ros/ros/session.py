@@ -93,7 +93,7 @@ class Session:
     def _use(self, rig: Any) -> None:
         """Let frames of a rig flow."""
         pipeline = self._pipeline if rig is self._pipeline.rig else self._pipeline.with_rig(rig)
-        self._publishers.set_frustum(pipeline.camera_frustum)
+        self._publishers.set_camera(rig.cameras[0].T_head_camera, pipeline.camera_frustum)
         self.inference.use(pipeline)
         self.cameras.sizes = [tuple(camera.model.size) for camera in rig.cameras]
 

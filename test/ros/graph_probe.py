@@ -294,6 +294,7 @@ _DEFAULTS: dict[str, Any] = {
     "head_pose__source": "none",
     "head_pose__topic": "head_pose",
     "head_pose__global_frame": "",
+    "tf__head_pose": "none",
     "imu__enabled": False,
     "imu__topic": "imu",
     "window__max_gap_s": 0.5,

@@ -15,6 +15,7 @@ from bag_maker import Maker, head_at, stamp_at, write_bag  # noqa: E402
 from egopose_ros.config import Config, replace  # noqa: E402
 from egopose_ros.ros.bag_frames import BagFrames  # noqa: E402
 from egopose_ros.ros.bag_reader import BagError, BagReader  # noqa: E402
+from egopose_ros.ros.bag_settings import estimator_settings  # noqa: E402
 
 LENGTHS = (b"\xff" * 8, b"\xff\xff\xff\x7f" * 2, b"\0\0\0\0\xff\xff\xff\x7f", b"\0" * 8)
 """bytes that make a length too large for any file, or nothing"""
@@ -78,3 +79,17 @@ def test_a_second_pass_is_as_the_first(tmp_path: Path) -> None:
             first, *found = [item.frame.T_world_head for item in source]
             assert first is None and +source.rejected == {"head_pose.unconnected": 1}
             np.testing.assert_allclose(found, [head_at(index) for index in range(1, 20)], atol=1e-4)
+
+
+@pytest.mark.parametrize("says_tf", [False, True])
+def test_a_head_pose_without_tf_becomes_tf(tmp_path: Path, says_tf: bool) -> None:
+    """Else RViz could not place the body and its trail in one picture; who has a tree keeps it as it is."""
+    with Maker(tmp_path / "bag") as maker:
+        maker.image(0)
+        maker.head(0)
+        if says_tf:
+            row = maker.transform(stamp_at(0), "map", "base", head_at(0))
+            maker.write("/tf", maker.make("tf2_msgs/msg/TFMessage", [row]), stamp_at(0))
+    with BagReader(tmp_path / "bag") as reader:
+        config = replace(Config(), estimator_settings(reader))
+    assert (config.head_pose.source, config.tf.head_pose) == ("pose", "none" if says_tf else "camera")

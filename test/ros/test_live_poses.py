@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from egopose_ros import pipeline
 from egopose_ros.config import Config, replace
 from egopose_ros.geometry import rigid
 from egopose_ros.ros.messages import header, in_global_frame, pose_from_message, to_ns
+from egopose_ros.ros.transform_tree import numbers
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import Frame, ImuSample
 
@@ -69,7 +71,11 @@ def test_poses_with_head_pose_and_imu_equal_those_without_ros(feed: Feed) -> Non
     static = [_row("head", "eye", 0, T_head_camera), _row("head", "imu", 0, T_head_imu)]
     feed.probe.advertise_latched(TFMessage, "/tf_static").publish(transforms(*static))
     topics = feed.topic.replace("image_raw", "odom"), feed.topic.replace("image_raw", "imu")
-    feed.start(head_pose__source="odometry", head_pose__topic=topics[0], imu__enabled=True, imu__topic=topics[1])
+    tf: deque[TFMessage] = deque()
+    feed.probe.keep(TFMessage, "/tf", tf)
+    feed.start(
+        head_pose__source="odometry", head_pose__topic=topics[0], imu__enabled=True, imu__topic=topics[1], tf__head_pose="head"
+    )
     wait(lambda: "fault.extrinsics" not in feed.probe.status, "the camera's place on the head")
     rig = reference().rig
     core = reference().with_rig(_moved(rig, T_head_camera))
@@ -95,6 +101,8 @@ def test_poses_with_head_pose_and_imu_equal_those_without_ros(feed: Feed) -> Non
         np.testing.assert_allclose(pose_global.joints_camera, expected_global.joints_camera, atol=1e-5)
         np.testing.assert_allclose(pose_global.rotations_camera, expected_global.rotations_camera, atol=1e-5)
         np.testing.assert_allclose(pose_global.covariance_camera, expected_global.covariance_camera, atol=1e-5)
+        T = wait(lambda: _transform(tf, feed.stamp_ns, "odom", "head"), "the head as TF")[0]
+        np.testing.assert_allclose(T, _head(index), atol=1e-6)
     assert newest[0].globally_refined and newest[0].header.frame_id == "odom"
     assert feed.rejected("head_pose.not_yet") == feed.rejected("imu.missing") == 0
 
@@ -156,7 +164,8 @@ def test_everything_else_that_is_published_agrees_with_the_pose(feed: Feed) -> N
     feed.probe.keep(MarkerArray, "/estimator/markers", markers)
     feed.probe.keep(Path, "/estimator/trail", trail)
     topic = feed.topic.replace("image_raw", "slam")
-    feed.start(head_pose__source="pose", head_pose__topic=topic, head_pose__global_frame="map")
+    settings = dict(head_pose__source="pose", head_pose__topic=topic, head_pose__global_frame="map")
+    feed.start(**settings, tf__head_pose="camera")
     wait(lambda: feed.probe.skeletons, "the latched skeleton")
     feed.probe.set_parameters(tf__rate_hz=15.0)
     joints = skeleton(feed.probe.skeletons[-1].name)
@@ -193,8 +202,13 @@ def test_everything_else_that_is_published_agrees_with_the_pose(feed: Feed) -> N
     for message in ours:
         stamp_ns = to_ns(message.transforms[0].header.stamp)
         same = pose_from_message(next(p for p in poses if to_ns(p.header.stamp) == stamp_ns))
-        assert [t.child_frame_id for t in message.transforms] == ["wearer/" + joint for joint in joints.joints]
-        assert {t.header.frame_id for t in message.transforms} == {"eye"}
+        *body, _ = message.transforms
+        assert [t.child_frame_id for t in body] == ["wearer/" + joint for joint in joints.joints]
+        assert {t.header.frame_id for t in body} == {"eye"}
+        (T,) = _transform([message], stamp_ns, "map", "eye")
+        globally = pose_from_message(next(p for p in feed.probe.poses_global if to_ns(p.header.stamp) == stamp_ns))
+        placed = same.joints_camera @ T[:3, :3].T + T[:3, 3]
+        np.testing.assert_allclose(placed, globally.joints_camera, atol=1e-5)
         for transform, position, rotation in zip(message.transforms, same.joints_camera, same.rotations_camera):
             t, q = transform.transform.translation, transform.transform.rotation
             np.testing.assert_allclose([t.x, t.y, t.z], position, atol=1e-6)
@@ -229,6 +243,15 @@ def _head(time: float) -> np.ndarray:
 
 def _row(parent: str, child: str, stamp_ns: int, T: np.ndarray) -> tuple:
     return parent, child, stamp_ns, T[:3, 3].tolist(), rigid.quaternion_from_matrix(T[:3, :3]).tolist()
+
+
+def _transform(messages: Iterable[TFMessage], stamp_ns: int, parent: str, child: str) -> list[np.ndarray]:
+    """Return each transform (4, 4) of a child at a stamp."""
+    found = []
+    for row in [row for message in messages for row in message.transforms]:
+        if (to_ns(row.header.stamp), row.header.frame_id, row.child_frame_id) == (stamp_ns, parent, child):
+            found.append(rigid.transform(rigid.matrix_from_quaternion(numbers(row.transform)[3:])[0], numbers(row.transform)[:3]))
+    return found
 
 
 def _odometry(stamp_ns: int, T: np.ndarray) -> Odometry:
