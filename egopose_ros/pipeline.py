@@ -25,7 +25,7 @@ from egopose_ros.config import Config, RuntimeConfig
 from egopose_ros.features.backbones import fold_batch_norms
 from egopose_ros.geometry import rigid
 from egopose_ros.geometry.stature import Stature
-from egopose_ros.networks.interface import NetworkInput
+from egopose_ros.networks.interface import NetworkInput, Prediction
 from egopose_ros.networks.table import build, most_views
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import BodyPose, Frame
@@ -118,6 +118,12 @@ class Pipeline:
         """Return the state before the first frame."""
         return StreamState(self._network.init_state(1))
 
+    def continues(self, state: StreamState, frame: Frame) -> bool:
+        """Say whether a frame goes on with the window, or begins one of its own after a gap or a jump back in time."""
+        if state.last_stamp_ns is None:
+            return True
+        return 0.0 < (frame.stamp_ns - state.last_stamp_ns) * 1e-9 <= self._config.window.max_gap_s
+
     def observe(self, state: StreamState, frame: Frame) -> StreamState:
         """Keep a frame that arrived during an inference, without inferring.
 
@@ -125,10 +131,8 @@ class Pipeline:
         ValueError for images that are not those of the rig.
         """
         self._check(frame)
-        if state.last_stamp_ns is not None:
-            seconds = (frame.stamp_ns - state.last_stamp_ns) * 1e-9
-            if not 0.0 < seconds <= self._config.window.max_gap_s:
-                state = self.init_state()
+        if not self.continues(state, frame):
+            state = self.init_state()
         up = follow_up(state.last_up_head, state.last_stamp_ns, frame, self._config.window.max_gap_s)
         kept = self._config.window.max_pending
         return dataclasses.replace(
@@ -168,23 +172,51 @@ class Pipeline:
             poses += more
         return state, poses
 
+    @torch.inference_mode()
+    def finish(self, state: StreamState) -> list[BodyPose]:
+        """Return the poses that a lookahead still owes after the last step of a stream; none without one."""
+        owed = [(*frame, state.frames) for frame in state.awaited[1:]]
+        if not owed:
+            return []
+        prediction = self._network.finish(state.network)
+        newest = {name: None if x is None else x[:, -len(owed) :] for name, x in vars(prediction).items()}
+        return self._read(Prediction(**newest), owed, state.said, len(owed))[1]
+
     def _infer(self, state: StreamState, count: int) -> tuple[StreamState, list[BodyPose]]:
         """Encode the pending frames; return what is said of the stream after each of the last `count`."""
         network_state, prediction = self._network.step(state.network, self._input(state))
+        awaited, frames, answered = state.awaited, state.frames, []
+        for frame in state.pending:
+            awaited = (*awaited, (frame.stamp_ns, frame.T_world_head))[-self.lookahead - 1 :]
+            frames = min(frames + 1, self.window)
+            answered.append((*awaited[0], frames))
+        said, poses = self._read(prediction, answered, state.said, count)
+        state = dataclasses.replace(
+            state, network=network_state, pending=(), up_head=(), frames=frames, awaited=awaited, said=said
+        )
+        return state, poses
+
+    def _read(
+        self,
+        prediction: Prediction,
+        answered: Sequence[tuple[int, np.ndarray | None, int]],
+        said: tuple[Reading, ...],
+        count: int,
+    ) -> tuple[tuple[Reading, ...], list[BodyPose]]:
+        """Return what was said last, and the last `count` poses of a prediction (1, T, ...).
+
+        `answered` has for each of T its stamp, its head pose and the length of its window.
+        """
         joints, rotations, covariance, confidence = (
             None if value is None else value[0].cpu().numpy()
             for value in (prediction.joints, prediction.rotations, prediction.covariance, prediction.confidence)
         )
         R = self._R_camera_reference.astype(np.float32)
         poses: list[BodyPose] = []
-        awaited, frames, said = state.awaited, state.frames, state.said
-        for index, frame in enumerate(state.pending):
-            awaited = (*awaited, (frame.stamp_ns, frame.T_world_head))[-self.lookahead - 1 :]
-            frames = min(frames + 1, self.window)
-            stamp_ns, T_world_head = awaited[0]
+        for index, (stamp_ns, T_world_head, frames) in enumerate(answered):
             reading = Reading(stamp_ns, joints[index] @ R.T, None if rotations is None else R @ rotations[index])
             said = remember(said, reading)
-            if index < len(state.pending) - count:
+            if index < len(answered) - count:
                 continue
             smoothing = self._config.smoothing
             calm = smooth(said, smoothing) if smoothing.enabled else (reading.joints, reading.rotations)
@@ -202,10 +234,7 @@ class Pipeline:
                     window_full=frames == self.window,
                 )
             )
-        state = dataclasses.replace(
-            state, network=network_state, pending=(), up_head=(), frames=frames, awaited=awaited, said=said
-        )
-        return state, poses
+        return said, poses
 
     def _check(self, frame: Frame) -> None:
         if len(frame.images) != len(self.rig.cameras):

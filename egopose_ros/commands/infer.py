@@ -153,20 +153,9 @@ def _until_it_ends(capture: cv2.VideoCapture) -> Iterator[NamedFrame]:
 
 def _infer(pipeline: Pipeline, source: _Source, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
-    state = pipeline.init_state()
     views = _views(pipeline.rig)
-    awaited: list[NamedFrame] = []  # those whose poses may still come: one, but for networks that look ahead
     try:
-        for newest in tqdm(source.items, unit="frame", disable=None):
-            if arguments.independent:
-                state = pipeline.init_state()
-            state, pose = _step(pipeline, state, newest)
-            awaited.append(newest)
-            while awaited[0].frame.stamp_ns != pose.stamp_ns:
-                del awaited[0]
-            item = awaited[0]
-            if item is not newest and entries and entries[-1]["stamp_ns"] == pose.stamp_ns:
-                continue  # the first frame, again
+        for item, pose in _poses(pipeline, source, arguments.independent):
             entries.append(_entry(item, pose, views))
             if arguments.draw is not None:
                 picture = draw(item.frame.images, views, pose, None)
@@ -180,11 +169,30 @@ def _infer(pipeline: Pipeline, source: _Source, arguments: argparse.Namespace) -
     return entries
 
 
-def _step(pipeline: Pipeline, state: StreamState, item: NamedFrame) -> tuple[StreamState, BodyPose]:
-    try:
-        return pipeline.step(state, item.frame)
-    except ValueError as error:
-        raise ValueError(f"{item.name}: {error}") from None
+def _poses(pipeline: Pipeline, source: _Source, independent: bool) -> Iterator[tuple[NamedFrame, BodyPose]]:
+    """Yield each frame with its pose, once; those of a network that looks ahead come later than their frames."""
+    state, awaited = pipeline.init_state(), []
+    for newest in tqdm(source.items, unit="frame", disable=None):
+        if independent or not pipeline.continues(state, newest.frame):
+            yield from _owed(pipeline, state, awaited)
+            state, awaited = pipeline.init_state(), []
+        try:
+            state, pose = pipeline.step(state, newest.frame)
+        except ValueError as error:
+            raise ValueError(f"{newest.name}: {error}") from None
+        awaited.append(newest)
+        if len(awaited) > 1 and awaited[0].frame.stamp_ns == pose.stamp_ns:
+            continue  # the window's first frame, again
+        while awaited[0].frame.stamp_ns != pose.stamp_ns:
+            del awaited[0]
+        yield awaited[0], pose
+    yield from _owed(pipeline, state, awaited)
+
+
+def _owed(
+    pipeline: Pipeline, state: StreamState, awaited: list[NamedFrame]
+) -> Iterator[tuple[NamedFrame, BodyPose]]:
+    yield from zip(awaited[1:], pipeline.finish(state))
 
 
 def _views(rig: Rig) -> list[View]:

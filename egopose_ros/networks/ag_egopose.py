@@ -346,6 +346,18 @@ class AgEgoPose(nn.Module):
         state, estimate = self.advance(state, self.look(new.images))
         return state, predict(estimate)
 
+    def finish(self, state: State) -> Prediction:
+        """Return the poses (B, N, ...) of the N frames that still wait: in a window of T - 1 that nothing follows."""
+        waiting, past = self.lookahead, self.window - 1
+        features = nn.functional.pad(state.features, (0, 0, 1, 0))
+        filled = nn.functional.pad(state.filled, (1, 0))
+        at = torch.arange(past + 1 - waiting, past + 1, device=filled.device)
+        motion = self.temporal(
+            features.repeat_interleave(waiting, 0), filled.repeat_interleave(waiting, 0), at.repeat(len(features))
+        )
+        embeddings, shapes = (state.embeddings, state.shapes) if self.embedding is not None else (None, None)
+        return predict(self._decode(embeddings, shapes, motion[:, 0].unflatten(0, (-1, waiting))))
+
     def forward(self, clip: NetworkInput) -> Prediction:
         """Return what a stream says after every frame of a clip."""
         return self.step(self.init_state(len(clip.images)), clip)[1]

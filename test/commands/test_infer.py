@@ -75,8 +75,8 @@ def test_a_network_that_looks_ahead_has_each_frame_once_under_its_own_name(tmp_p
     folder = pictures(tmp_path / "images")
     flags = ["--network", "ag_egopose", "--checkpoint", tmp_path / "ahead.safetensors"]
     found = infer(folder, tmp_path, "--calibration", folder / "calibration.yaml", *flags)
-    assert [entry["name"] for entry in found["frames"]] == ["000.png", "001.png"]
-    assert [entry["stamp_ns"] for entry in found["frames"]] == [1, 1 + round(1e9 / 30)]
+    assert [entry["name"] for entry in found["frames"]] == [f"{index:03d}.png" for index in range(FRAMES)]
+    assert [entry["stamp_ns"] for entry in found["frames"]] == [1 + round(index * 1e9 / 30) for index in range(FRAMES)]
 
 
 def test_a_video_has_the_poses_of_its_frames(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_damaged_bag_is_done_as_far_as_it_goes(tmp_path: Path, capsys: pytest.
 
 
 class Interrupted:
-    """A capture, or a pipeline's step, at whose third call somebody presses Ctrl-C."""
+    """A capture, or a function of a frame, at whose third call somebody presses Ctrl-C."""
 
     def __init__(self, act: Callable[..., Any] = lambda *_: (True, image_at(0))) -> None:
         self.act, self.calls = act, 0
@@ -154,7 +154,7 @@ class Interrupted:
 def test_an_interrupted_recording_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = pictures(tmp_path / "images")
     (tmp_path / "poses.json").write_text("good")
-    monkeypatch.setattr(command, "_step", Interrupted(command._step))
+    monkeypatch.setattr(command, "_entry", Interrupted(command._entry))
     flags = ["--calibration", str(folder / "calibration.yaml"), "--set", "network.allow_untrained=true"]
     assert cli.main(["infer", str(folder), "--out", str(tmp_path / "poses.json"), *flags]) == 130
     assert (tmp_path / "poses.json").read_text() == "good"

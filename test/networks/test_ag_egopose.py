@@ -37,6 +37,20 @@ def test_a_stream_says_what_its_window_says_of_the_newest_frame(variant, clip, m
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("attention", ["bidirectional", "causal"])
+@pytest.mark.parametrize("seen", [3, WINDOW - 1, 2 * WINDOW])
+def test_a_stream_that_ends_says_what_its_window_says_of_the_last_frames(attention, seen, clip, make):
+    """The state holds one frame less than the window."""
+    network = make(NAME, attention=attention, lookahead=2)
+    whole = clip(frames=2 * WINDOW).images[:, :seen]
+    state, _ = network.advance(network.init_state(len(whole)), network.look(whole))
+    said = network.finish(state)
+    window = network.window_of(network.look(whole[:, max(0, seen + 1 - WINDOW) :]))
+    torch.testing.assert_close(said.joints, window.joints[:, -2:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(said.covariance, covariance_of(window)[:, -2:], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("lookahead", [0, 2])
 def test_a_causal_network_says_live_what_it_says_of_a_whole_window(lookahead, clip, make):
     """So what it is trained on, all frames of a window, is what it meets in use."""
