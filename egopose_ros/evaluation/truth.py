@@ -160,8 +160,8 @@ def _correlation(truth: np.ndarray, known: np.ndarray, own: np.ndarray, own_know
 def match_names(names: Sequence[str], source: str, wanted: str = "") -> tuple[Skeleton, list[int]]:
     """Return the skeleton (the one `wanted`, else the best fit) and for each of its joints its place in names, or -1.
 
-    Case, separators, prefixes up to a slash and common other names are understood. TruthError where none fits,
-    AmbiguousNames where several mean one of its joints.
+    Case, separators, prefixes up to a slash or of all names, and common other names are understood. TruthError where none
+    fits, AmbiguousNames where several mean one of its joints.
     """
     plain = _canonical(names)
     bodies = [skeleton(wanted)] if wanted else list(SKELETONS.values())
@@ -192,7 +192,7 @@ def _canonical(names: Sequence[str]) -> list[str]:
 
     A foot beside a toe is the ankle, a shoulder beside an arm the collar, a bare spine the one before the numbered.
     """
-    parts = [_side_and_stem(name) for name in names]
+    parts = [_side_and_stem(words) for words in _own_words(names)]
     there = {side: {stem for other, stem in parts if other == side} for side, _ in parts}
     return [f"{side}_{_joint(stem, there[side])}" if side else _joint(stem, there[side]) for side, stem in parts]
 
@@ -211,10 +211,18 @@ def _joint(stem: str, beside: set[str]) -> str:
     return _ALIASES.get(stem, stem)
 
 
-def _side_and_stem(name: str) -> tuple[str, str]:
-    """Return 'left', 'right' or '' and the rest: 'wearer/LeftForeArm' and 'l_forearm' are 'left' and 'forearm'."""
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.rpartition("/")[2])
-    words = [word for word in re.split(r"[\s_.\-:]+", text.lower()) if word]
+def _own_words(names: Sequence[str]) -> list[list[str]]:
+    """Return each name's words without what all names begin with, as mixamorig or bip01: 'left', 'fore', 'arm'."""
+    spaced = [re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.rpartition("/")[2]) for name in names]
+    split = [[word for word in re.split(r"[\s_.\-:]+", text.lower()) if word] for text in spaced]
+    sides = {word for _, spellings in _SIDES for word in spellings}
+    while split and min(map(len, split)) > 1 and len({words[0] for words in split}) == 1 and split[0][0] not in sides:
+        split = [words[1:] for words in split]
+    return split
+
+
+def _side_and_stem(words: list[str]) -> tuple[str, str]:
+    """Return 'left', 'right' or '' and the rest: left, fore, arm and l, forearm are both 'left' and 'forearm'."""
     side = next((s for s, spellings in _SIDES if words and any(w in spellings for w in (words[0], words[-1]))), "")
     spellings = dict(_SIDES).get(side, ())
     stem = "".join(word for word in words if word not in spellings)

@@ -247,9 +247,10 @@ UNREAL = {
 @pytest.mark.parametrize("spelling", [MIXAMO, ROKOKO, UNREAL], ids=["mixamo", "rokoko", "unreal"])
 def test_motion_capture_names_are_understood_by_what_stands_beside_them(spelling: dict[str, str | None]) -> None:
     """A foot beside a toe is the ankle, a shoulder beside an arm the collar, a bare spine beside others the first."""
-    for names in (sorted(spelling), [f"mocap/{name}" for name in sorted(spelling, reverse=True)]):
+    for prefix in ("", "mocap/", "mixamorig:", "actor1:mixamorig_", "Bip01 "):
+        names = [prefix + name for name in sorted(spelling, reverse=bool(prefix))]
         body, places = match_names(names, "x", "smpl22")
-        found = {joint: names[place].rpartition("/")[2] for joint, place in zip(body.joints, places) if place >= 0}
+        found = {joint: names[place].removeprefix(prefix) for joint, place in zip(body.joints, places) if place >= 0}
         assert found == {ours: theirs for theirs, ours in spelling.items() if ours}
 
 
