@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     if processes.local:  # the first of a machine makes what the others find
         processes.wait()
     else:
-        cache.render_run(root, config, arguments.render_workers)
+        asked = replace(config, {"on_the_fly": False}) if arguments.render_only else config
+        cache.render_run(root, asked, arguments.render_workers)
     recorded = _recorded(config, root, arguments.render_workers)
     if processes.local == 0:
         processes.wait()

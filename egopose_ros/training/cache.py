@@ -61,6 +61,10 @@ class CachedClip:
     def views(self) -> int:
         return self.visible.shape[1]
 
+    def get(self) -> CachedClip:
+        """Return the clip, as `PromisedClip` does."""
+        return self
+
     def image(self, frame: int, view: int, side: int = 256) -> np.ndarray:
         """Return (side, side, 3) uint8 RGB."""
         number = frame * self.views + view
@@ -139,25 +143,52 @@ def render(seed: int, data: DataConfig, split: str) -> CachedClip:
     )
 
 
+@dataclass(frozen=True)
+class PromisedClip:
+    """A clip of the synthetic world that is rendered when it is first asked for."""
+
+    path: Path
+    seed: int
+    data: DataConfig
+    split: str
+
+    @property
+    def frames(self) -> int:
+        return self.data.clip_frames
+
+    def get(self) -> CachedClip:
+        """Return the clip out of the cache, where it is from now on."""
+        if not self.path.is_file():
+            write(self.path, render(self.seed, self.data, self.split))
+        return read(self.path)
+
+
+AnyClip = CachedClip | PromisedClip
+
+
 def directory(root: Path, split: str, data: DataConfig) -> Path:
     """Return the folder of a split's clips; its name holds what the clips depend on."""
     rates = "-".join(data.rates_hz)
     return root / f"world{VERSION}_{split}_v{data.views}_t{data.clip_frames}_{rates}hz_s{data.seed}"
 
 
-def build(root: Path, split: str, data: DataConfig, clips: int, workers: int) -> Iterator[int]:
-    """Render the clips that are missing, in processes of one thread each; yield how many are there, as they grow."""
+def promise(root: Path, split: str, data: DataConfig, clips: int) -> list[PromisedClip]:
+    """Return a split's first clips, whether they have been rendered or not."""
     folder = directory(root, split, data)
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [number for number in range(clips) if not (folder / f"{number:06d}.npz").is_file()]
+    return [PromisedClip(folder / f"{number:06d}.npz", data.seed + number, data, split) for number in range(clips)]
+
+
+def build(root: Path, split: str, data: DataConfig, clips: int, workers: int) -> Iterator[int]:
+    """Render the clips that are missing, in processes of one thread each; yield how many are there, as they grow."""
+    missing = [clip for clip in promise(root, split, data, clips) if not clip.path.is_file()]
     done = clips - len(missing)
     yield done
     if not missing:
         return
     # spawn: a forked child inherits locks of torch's thread pool.
     with multiprocessing.get_context("spawn").Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        tasks = ((folder / f"{number:06d}.npz", data.seed + number, data, split) for number in missing)
-        for _ in pool.imap_unordered(_render_to, tasks):
+        for _ in pool.imap_unordered(_keep, missing):
             done += 1
             yield done
 
@@ -170,21 +201,22 @@ def render_missing(root: Path, split: str, data: DataConfig, clips: int, workers
             bar.update(done - bar.n)
 
 
-def _render_to(task: tuple[Path, int, DataConfig, str]) -> None:
-    path, seed, data, split = task
-    write(path, render(seed, data, split))
+def _keep(clip: PromisedClip) -> None:
+    clip.get()
 
 
 def render_run(root: Path, config: RunConfig, workers: int) -> None:
-    """Render what a run needs and is missing."""
+    """Render what a run needs before it begins, and is missing."""
     for split, data, clips in _parts(config):
-        render_missing(root, split, data, clips, workers)
+        if split != "train" or not config.on_the_fly:
+            render_missing(root, split, data, clips, workers)
 
 
-def load_run(root: Path, config: RunConfig) -> tuple[list[CachedClip], list[CachedClip], list[CachedClip]]:
-    """Read what a run needs: clips to train on, clips to validate on, stills."""
-    train, validation, stills = (load(root, *part) for part in _parts(config))
-    return train, validation, stills
+def load_run(root: Path, config: RunConfig) -> tuple[list[AnyClip], list[CachedClip], list[AnyClip]]:
+    """Return what a run needs: clips to train on, clips to validate on, stills."""
+    take = promise if config.on_the_fly else load
+    train, validation, stills = _parts(config)
+    return take(root, *train), load(root, *validation), take(root, *stills)
 
 
 def _parts(config: RunConfig) -> tuple[tuple[str, DataConfig, int], ...]:
@@ -198,5 +230,4 @@ def _parts(config: RunConfig) -> tuple[tuple[str, DataConfig, int], ...]:
 
 def load(root: Path, split: str, data: DataConfig, clips: int) -> list[CachedClip]:
     """Read a split's first clips into memory."""
-    folder = directory(root, split, data)
-    return [read(folder / f"{number:06d}.npz") for number in range(clips)]
+    return [read(clip.path) for clip in promise(root, split, data, clips)]

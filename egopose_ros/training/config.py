@@ -130,6 +130,9 @@ class RunConfig:
         "egoposeformer_v2", "Network to train; the configuration file decides.", choices=("egoposeformer_v2", "ag_egopose")
     )
     data: DataConfig = DataConfig()
+    on_the_fly: bool = option(
+        False, "Render a clip when training first asks for it, in the loader's processes, rather than all of them before."
+    )
     stills: DataConfig = DataConfig(seed=100_000, clips=0, validation_clips=0, clip_frames=4, rates_hz=("2",))
     augment: AugmentConfig = AugmentConfig()
     distill: DistillConfig = DistillConfig()

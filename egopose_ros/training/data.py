@@ -19,7 +19,7 @@ from egopose_ros.networks.interface import NetworkInput
 from egopose_ros.skeleton import SMPL22, skeleton
 from egopose_ros.synth.motion.clip import ACTIONS
 from egopose_ros.training.augment import LabelledSample, Sample, augment
-from egopose_ros.training.cache import CachedClip
+from egopose_ros.training.cache import AnyClip, CachedClip
 from egopose_ros.training.config import AugmentConfig
 from egopose_ros.window.gravity import DOWN_WORLD
 
@@ -95,7 +95,7 @@ class ClipDataset(Dataset):
 
     def __init__(
         self,
-        clips: list[CachedClip],
+        clips: list[AnyClip],
         frames: int,
         seed: int,
         augmentation: AugmentConfig | None,
@@ -119,7 +119,7 @@ class ClipDataset(Dataset):
 
     def decode(self, clip: int, start: int) -> Sample:
         """Return a window of a clip as it is."""
-        return decode(self.clips[clip], start, self.frames, self.side)
+        return decode(self.clips[clip].get(), start, self.frames, self.side)
 
 
 @lru_cache(maxsize=2)

@@ -45,9 +45,9 @@ class Trainer:
         config: RunConfig,
         model: dict[str, Any],
         folder: Path,
-        clips: list[cache.CachedClip],
+        clips: list[cache.AnyClip],
         validation_clips: list[cache.CachedClip],
-        stills: list[cache.CachedClip] | None = None,
+        stills: list[cache.AnyClip] | None = None,
         recorded: list[LabelledClip] | None = None,
         processes: Processes = Processes(),
         *,
@@ -334,7 +334,7 @@ def _folded(network: nn.Module) -> nn.Module:
 
 def _resume_settings(config: RunConfig, network: nn.Module, processes: int) -> dict[str, Any]:
     """Return what must not change between the parts of a run, as JSON gives it back."""
-    free = {"device", "threads", "loader_workers", "validate_every", "checkpoint_every", "tensorboard"}
+    free = {"device", "threads", "loader_workers", "on_the_fly", "validate_every", "checkpoint_every", "tensorboard"}
     run = {item.name: item.default for item in options(config) if item.name not in free}
     model = {f"model.{name}": value for name, value in settings_of(network).items()}
     return json.loads(json.dumps({**run, **model, "processes": processes}))

@@ -273,6 +273,34 @@ def test_an_open_gate_changes_no_loss_and_a_shut_one_leaves_nothing():
         torch.testing.assert_close(loss(*pair, first), loss(*(part[:1] for part in pair)))
 
 
+def test_clips_that_are_rendered_on_the_fly_train_as_those_that_were_before(tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(seed, config, split):
+        drawn.append((seed, split))
+        with torch.random.fork_rng():  # as the world, which has generators of its own
+            return draw_clip(seed + 100 * (split == "validation"))
+
+    monkeypatch.setattr(cache, "render", draw)
+    sizes = {"data.clips": 4, "data.validation_clips": 1, "data.clip_frames": 6, "stills.clips": 2, "stills.clip_frames": 6}
+    before, after = (settings(**sizes, on_the_fly=on_the_fly, **{"small.steps": 0}) for on_the_fly in (False, True))
+    held_out, train, stills = (cache._parts(before)[part] for part in (1, 0, 2))
+    for root, parts in ((tmp_path / "before", (train, held_out, stills)), (tmp_path / "after", (held_out,))):
+        for part in parts:  # in this process: those of a pool know nothing of the drawn ones
+            for clip in cache.promise(root, *part):
+                clip.get()
+    drawn.clear()
+    runs = []
+    for root, config in ((tmp_path / "before", before), (tmp_path / "after", after)):
+        runs.append(Trainer(config, MODEL, root / "run", *cache.load_run(root, config)))
+        assert not drawn
+        runs[-1].run()
+    every = {(clip.seed, "train") for part in (train, stills) for clip in cache.promise(tmp_path / "after", *part)}
+    assert drawn and set(drawn) <= every and len(drawn) == len(set(drawn)), "each once"
+    for name, value in runs[0].network.state_dict().items():
+        torch.testing.assert_close(runs[1].network.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
 def test_a_damaged_cached_clip_is_named(tmp_path, clips):
     path = tmp_path / "000000.npz"
     cache.write(path, clips[0])
