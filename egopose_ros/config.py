@@ -183,6 +183,11 @@ class WindowConfig:
         maximum=64,
         live=True,
     )
+    thin_out: bool = option(
+        True,
+        "Leave frames out while encoding every one would make poses later by half; off, all are encoded.",
+        live=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class Statistics:
 
     def reset(self) -> None:
         with self._lock:
-            self.frames_in = self.poses_out = self.frames_dropped = self.images_unmatched = 0
+            self.frames_in = self.poses_out = self.images_unmatched = 0
+            self.frames_dropped = self.frames_thinned_out = 0
             self.heard: Counter[str] = Counter()
             self.reasons: Counter[str] = Counter()
             self._input, self._output = Rate(), Rate()
@@ -76,6 +77,18 @@ class Statistics:
         """Count accepted frames that never entered the window."""
         with self._lock:
             self.frames_dropped += frames
+
+    def thinned_out(self, frames: int) -> None:
+        """Count frames that were left out of the window, and so dropped, for the network to keep up."""
+        with self._lock:
+            self.frames_dropped += frames
+            self.frames_thinned_out += frames
+
+    @property
+    def frames_lost(self) -> int:
+        """Frames that were dropped although there was a place for them."""
+        with self._lock:
+            return self.frames_dropped - self.frames_thinned_out
 
     def unmatched(self, images: int) -> None:
         """Count accepted images that found no partners of the other cameras."""
@@ -109,6 +122,7 @@ class Statistics:
                 "latency_p99_ms": f"{p99:.2f}",
                 "age_ms": f"{age_ms:.1f}",
                 "frames_dropped": str(self.frames_dropped),
+                "frames_thinned_out": str(self.frames_thinned_out),
                 "images_unmatched": str(self.images_unmatched),
             }
             values.update({f"{kind}_in": str(count) for kind, count in sorted(self.heard.items())})

@@ -46,8 +46,8 @@ class Inference:
         self._epoch: int | None = None
         self._awaited: list[Capture] = []  # those whose poses may still come: one, but for networks that look ahead
         self._published_ns: int | None = None
-        self._dropped = 0
-        self._frames_since_drop: int | None = None
+        self._lost = 0
+        self._frames_since_loss: int | None = None
         self.newest: BodyPose | None = None
         self.tracking_state: TrackingState | None = None
 
@@ -131,13 +131,13 @@ class Inference:
 
     def _track(self, pose: BodyPose, frames: int) -> TrackingState:
         """Judge the pose by its window, the frames lost from it, and its confidence."""
-        dropped = self._statistics.frames_dropped
-        if dropped != self._dropped:
-            self._dropped, self._frames_since_drop = dropped, 0
-        elif self._frames_since_drop is not None:
-            self._frames_since_drop += frames
-        lost = self._frames_since_drop is not None and self._frames_since_drop < self._pipeline.window
+        lost = self._statistics.frames_lost
+        if lost != self._lost:
+            self._lost, self._frames_since_loss = lost, 0
+        elif self._frames_since_loss is not None:
+            self._frames_since_loss += frames
+        gappy = self._frames_since_loss is not None and self._frames_since_loss < self._pipeline.window
         unsure = pose.confidence is not None and pose.confidence.mean() < self._config().degraded_confidence
         if not pose.window_full:
             return TrackingState.INITIALIZING
-        return TrackingState.DEGRADED if lost or unsure else TrackingState.TRACKING
+        return TrackingState.DEGRADED if gappy or unsure else TrackingState.TRACKING

@@ -62,7 +62,12 @@ class Session:
             config, self.cameras, self.head_pose, self.imu, publishers, statistics, notices
         )
         self._worker = Worker(
-            self.inference.process, self._must_wait_s, lambda: config().window.max_pending, statistics.dropped
+            self.inference.process,
+            self._must_wait_s,
+            max_pending=lambda: config().window.max_pending,
+            on_drop=statistics.dropped,
+            on_thin_out=statistics.thinned_out,
+            thin_out=lambda: config().window.thin_out,
         )
         self._timer = node.create_timer(POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
         threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-0.5), on_clock_change=True)

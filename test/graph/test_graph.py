@@ -84,7 +84,7 @@ def parameter(live: Any, node: str, name: str) -> Any:
 
 def test_run_plays_a_bag_through_the_graph_and_ends_with_it(live: Any, bag: Path, tmp_path: Path) -> None:
     parameters = tmp_path / "parameters.yaml"
-    parameters.write_text("/**: {ros__parameters: {window: {max_gap_s: 2.0}, head_pose.source: tf}}")
+    parameters.write_text("/**: {ros__parameters: {window: {max_gap_s: 2.0, thin_out: false}, head_pose.source: tf}}")
     poses = live.subscribe(BodyPose, "/wearer/estimator/pose")
     run = live.start(
         "egopose_ros.cli", "run", "--bag", str(bag), "--camera-topic", "/cap/image_raw", "--namespace", "wearer",

@@ -30,7 +30,7 @@ def test_online_poses_equal_offline_ones(live: Any, tmp_path: Path) -> None:
     settings = {
         "camera.topics": f"[{IMAGE}]", "camera.calibration": bag / "calibration.yaml", "head_pose.source": "pose",
         "head_pose.topic": HEAD, "network.allow_untrained": "true", "runtime.device": "cpu", "window.max_pending": 64,
-        "head_pose.wait_s": 1.0,
+        "window.thin_out": "false", "head_pose.wait_s": 1.0,
     }  # fmt: skip
     parameters = [part for name, value in settings.items() for part in ("-p", f"{name}:={value}")]
     live.start("egopose_ros.ros.estimator", "--ros-args", *parameters)

@@ -1,4 +1,4 @@
-"""A network slower than the camera: fewer poses, never older ones, and a window that holds every frame."""
+"""A network slower than the camera: fewer poses, never older ones, and a window of all the frames there is time for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import dataclasses
 import threading
 import time
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("rclpy", reason="the live graph needs rclpy")
 
@@ -21,7 +24,7 @@ from egopose_ros.networks.table import build
 from egopose_ros.ros.cameras import Capture
 from egopose_ros.ros.estimator import Estimator, load_pipeline
 from egopose_ros.ros.messages import header, to_ns, to_stamp
-from egopose_ros.ros.worker import Worker, remaining_s
+from egopose_ros.ros.worker import Load, Worker, remaining_s
 
 STEP_NS = 33_333_333
 
@@ -46,6 +49,7 @@ class SlowPipeline:
     def step(self, state, frame):
         self._log.started.append(frame)
         assert self._log.permits.acquire(timeout=60)
+        time.sleep(self._log.each_s * (1 + len(state.pending)))
         if self._log.fail:
             raise RuntimeError("out of memory")
         state, pose = self._pipeline.step(state, frame)
@@ -56,7 +60,7 @@ class Log:
     def __init__(self) -> None:
         self.observed, self.started = [], []
         self.permits = threading.Semaphore(0)
-        self.fail, self.scale = False, 1.0
+        self.fail, self.scale, self.each_s = False, 1.0, 0.0
 
 
 SMALL = {
@@ -69,6 +73,7 @@ def slow(request, tmp_path):
     """An estimator with a slow network, what it sees, and the probe of its graph; `lookahead` takes one that waits."""
     log = Log()
     parameters = {"network.allow_untrained": True, "camera.topics": ["image_raw"], "diagnostics_period_s": 0.1}
+    parameters["window.thin_out"] = False
     parameters.update(getattr(request, "param", {}))
     if lookahead := parameters.pop("lookahead", 0):
         parameters |= {"network.name": "ag_egopose", "network.checkpoint": str(tmp_path / "ahead.safetensors")}
@@ -128,6 +133,62 @@ def test_more_than_may_wait_is_dropped_oldest_first_and_counted(slow) -> None:
     assert log.observed == stamps[5:7] and log.started[1].stamp_ns == stamps[7]
     assert (probe.poses[0].frames_dropped, probe.poses[1].frames_dropped) == (4, 4)
     assert probe.poses[1].window_length == 4
+
+
+@pytest.mark.parametrize("slow", [{"window.thin_out": True}], indirect=True)
+def test_frames_that_there_is_no_time_for_are_left_out_and_told_from_lost_ones(slow) -> None:
+    log, probe = slow
+    log.permits.release(1000)
+    log.each_s = 0.08  # a frame, with the network below it: more than the time to the next
+    pixels = pictures(90)
+    for index in range(90):
+        probe.advertise("image_raw").publish(image(10**15 + index * STEP_NS, pixels[index]))
+        time.sleep(STEP_NS / 1e9)
+    wait(lambda: probe.poses[-1].header.stamp == to_stamp(10**15 + 89 * STEP_NS), "the newest")
+    dropped = probe.poses[-1].frames_dropped
+    assert dropped == 90 - len(log.started) - len(log.observed) > 0
+    wait(lambda: probe.status["frames_dropped"] == str(dropped), "the diagnostics")
+    # Until it is known what a frame costs, a backlog grows over the cap.
+    assert 0 < int(probe.status["frames_thinned_out"]) <= dropped
+    later = 10**15 + 45 * STEP_NS
+    with_it, stepped = (sum(stamp > later for stamp in stamps) for stamps in (log.observed, stepped_ns(log)))
+    assert with_it < stepped, f"{with_it} frames were encoded on the way to the newest, {stepped} were the newest"
+    assert probe.status["tracking_state"] == "TRACKING" or int(probe.status["frames_thinned_out"]) < dropped
+
+
+def stepped_ns(log: Log) -> list[int]:
+    return [frame.stamp_ns for frame in log.started]
+
+
+@given(
+    st.floats(0.0, 0.1), st.floats(0.001, 0.2), st.sampled_from([10.0, 30.0, 60.0]), st.integers(0, 2**32 - 1)
+)
+@settings(deadline=None)
+def test_frames_are_left_out_only_where_all_of_them_would_make_poses_late(fixed, each, rate_hz, seed) -> None:
+    """A worker's loop on a clock of its own: fixed + n * each seconds for n frames, give or take a twentieth."""
+    period, load, now, left_out, taken, durations = 1.0 / rate_hz, Load(), 0.0, 0, 0, []
+    rng = np.random.default_rng(seed)
+    came = 0
+    while now < 20.0:
+        pending = []
+        while came * period <= now or not pending:
+            load.came(came * period)
+            pending.append(came * period)
+            came += 1
+        now = max(now, pending[-1])
+        frames = load.room(min(len(pending), 8))
+        duration = (fixed + frames * each) * rng.uniform(0.95, 1.05)
+        now += duration
+        load.ran(now, frames, duration)
+        left_out, taken = left_out + min(len(pending), 8) - frames, taken + 1
+        durations.append(duration)
+    together = fixed * period / (period - each) if each < period else np.inf
+    if fixed + each < 0.9 * period:
+        assert left_out == 0
+    elif together < 1.2 * (fixed + each):
+        assert left_out < 0.1 * came, "what one frame costs is tried now and then"
+    if together > 2.0 * (fixed + each):
+        assert np.mean(durations[taken // 2 :]) < 1.5 * (fixed + each)
 
 
 @pytest.mark.parametrize("slow", [{"lookahead": 2}], indirect=True)
@@ -211,8 +272,8 @@ def test_a_clock_that_jumps_back_begins_a_new_window(slow) -> None:
 
 
 def test_the_worker_takes_what_is_ready_and_drops_what_an_epoch_leaves_behind() -> None:
-    taken, ready, dropped = [], set(), []
-    worker = Worker(taken.append, lambda c: 0.0 if c.stamp_ns in ready else 0.005, lambda: 4, dropped.append)
+    taken, ready, dropped, thinned = [], set(), [], []
+    worker = Worker(taken.append, lambda c: 0.0 if c.stamp_ns in ready else 0.005, lambda: 4, dropped.append, thinned.append, lambda: True)
     captures = [Capture(stamp, (), time.monotonic(), epoch) for stamp, epoch in ((1, 0), (2, 0), (3, 0), (4, 1))]
     for capture in captures[:3]:
         worker.put(capture)
@@ -223,6 +284,6 @@ def test_the_worker_takes_what_is_ready_and_drops_what_an_epoch_leaves_behind() 
     worker.put(captures[3])
     ready.add(4)
     wait(lambda: len(taken) == 2, "the new epoch")
-    assert taken[1] == [captures[3]] and dropped == [1]
+    assert taken[1] == [captures[3]] and dropped == [1] and thinned == []
     worker.stop()
     assert remaining_s(time.monotonic(), 0.0) == 0.0 < remaining_s(time.monotonic(), 9.0) <= 9.0
