@@ -16,6 +16,7 @@ from egopose_ros.config import Config, Leaf
 from egopose_ros.evaluation import results, scores
 from egopose_ros.evaluation import truth as truths
 from egopose_ros.evaluation.contenders import Contender, told_apart
+from egopose_ros.evaluation.motion import columns
 from egopose_ros.evaluation.report_data import Picture, chosen_frames
 from egopose_ros.evaluation.runs import Run, RunBuilder
 from egopose_ros.evaluation.scores import Comparison
@@ -159,7 +160,7 @@ def _synchronise(bag: _Bag, run: Run) -> None:
         joints = run.joints if bag.truth.frame == "camera" else run.joints_world()
         of_run, of_truth = _shared_joints(run, bag.truth)
         bag.offset_s, bag.correlation = truths.estimate_offset(
-            bag.truth.stamps_ns, bag.truth.joints[:, of_truth], run.stamps_ns, joints[:, of_run]
+            bag.truth.stamps_ns, columns(bag.truth.joints, of_truth), run.stamps_ns, columns(joints, of_run)
         )
     truths.require_overlap(bag.truth, run.stamps_ns, bag.offset_s)
 

@@ -17,6 +17,7 @@ from egopose_ros.evaluation import results
 from egopose_ros.evaluation.contenders import Contender, contenders
 from egopose_ros.evaluation.protocols import PROTOCOLS
 from egopose_ros.evaluation.report_data import Report
+from egopose_ros.evaluation.rows import allow_many_files
 from egopose_ros.evaluation.runs import UNLIKE
 from egopose_ros.evaluation.sheet import write_sheet
 from egopose_ros.files import make_folder, require_folder, require_picture, write_whole
@@ -112,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         make_folder(arguments.output, "--output")
         require_folder(arguments.output / METRICS_FILE, "--output")
+    allow_many_files()
     with contextlib.ExitStack() as poses:  # which take their names last, when all else is written
         if arguments.bags:
             evaluation = evaluate(_subject(arguments, subjects, overrides), poses)

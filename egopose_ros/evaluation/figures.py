@@ -10,8 +10,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from egopose_ros.evaluation.motion import Joints, columns, speeds
+from egopose_ros.evaluation.rows import gathered, slices
 from egopose_ros.evaluation.runs import Run
-from egopose_ros.evaluation.scores import Comparison, Metric
+from egopose_ros.evaluation.scores import CONTACT_M_S, Comparison, Metric, feet_of
 from egopose_ros.evaluation.uncertainty import calibration
 from egopose_ros.skeleton import skeleton
 
@@ -20,6 +22,8 @@ COLOURS = ("#0a6ebe", "#ec6214", "#2a9d4b", "#8b4fc0", "#b08a00", "#c2255c")
 _TRUTH = "#46505a"
 _POINTS = 1200
 """of a curve over time: each is the largest of the frames it stands for"""
+_SCATTER = 5000
+"""frames, evenly taken, that pictures of a distribution are made of"""
 _LEVELS = tuple(np.round(np.linspace(0.05, 0.95, 19), 2).tolist())
 _STYLE = {
     "svg.hashsalt": "egopose", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
@@ -124,7 +128,8 @@ def intervals(comparisons: Sequence[Comparison], metrics: Sequence[dict[str, Met
 
 def uncertainty(comparisons: Sequence[Comparison]) -> str:
     """Draw expected against observed coverage, and the error against the predicted standard deviation; '' for none."""
-    told = [(c, colour, said) for c, colour in zip(comparisons, _colours()) if (said := c.covariance) is not None]
+    some = [comparison.part(slice(None, None, -(-comparison.run.size // _SCATTER))) for comparison in comparisons]
+    told = [(c, colour, said) for c, colour in zip(some, _colours()) if (said := c.covariance) is not None]
     if not told:
         return ""
 
@@ -180,9 +185,9 @@ def from_above(comparisons: Sequence[Comparison]) -> str:
         axes = figure.subplots()
         first = placed[0][0]
         axes.plot(*_path(first.run).T, color=_TRUTH, lw=1.2, label="head camera")
-        axes.plot(*_standing(first, first.truth_world).T, "x", color=_TRUTH, ms=5, label="feet that stand, truth")
+        axes.plot(*_standing(first, first.placed()[1]).T, "x", color=_TRUTH, ms=5, label="feet that stand, truth")
         for comparison, colour in placed:
-            feet = _standing(comparison, comparison.predicted_world)
+            feet = _standing(comparison, comparison.placed()[0])
             axes.plot(*feet.T, "o", color=colour, ms=3.5, alpha=0.5, mew=0, label=f"the same, {comparison.run.label}")
         axes.set_aspect("equal", "datalim")
         axes.set(xlabel="x [m]", ylabel="y [m]")
@@ -191,12 +196,12 @@ def from_above(comparisons: Sequence[Comparison]) -> str:
     return _svg(plot, (5.6, 4.4))
 
 
-def _standing(comparison: Comparison, joints_world: np.ndarray) -> np.ndarray:
+def _standing(comparison: Comparison, joints_world: Joints) -> np.ndarray:
     """Return where feet are (N, 2) in the frames in which they stand by the truth."""
-    feet = [row for row, joint in enumerate(skeleton(comparison.skeleton).joints) if joint.endswith("_foot")]
-    steps = np.linalg.norm(np.diff(comparison.truth_world[:, feet], axis=0), axis=-1) * comparison.run.rate_hz
-    still = np.concatenate([steps[:1], steps]) < 0.1
-    points = joints_world[:, feet][still][:, :2]
+    feet = feet_of(comparison.skeleton)
+    truth, own = (columns(joints, feet) for joints in (comparison.placed()[1], joints_world))
+    still = speeds(truth, comparison.run.rate_hz) < CONTACT_M_S
+    points = gathered(own[rows][still[rows]][:, :2] for rows in slices(len(truth)))
     return _every(points[np.isfinite(points).all(-1)])
 
 

@@ -5,10 +5,15 @@ A joint whose truth is not finite does not count; a frame without any counted jo
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import numpy as np
 
 from egopose_ros.geometry.alignment import procrustes
 from egopose_ros.skeleton import MPI15, MPI15_MEAN
+
+AUC_THRESHOLDS = tuple(np.linspace(0.0, 0.15, 31).tolist())
+"""[m]"""
 
 
 def joint_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -55,14 +60,22 @@ def ba_mpjpe(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def pck(predicted: np.ndarray, truth: np.ndarray, threshold: float = 0.15) -> float:
     """Return the share of joints that are at most `threshold` from their truth (3DPCK; [m] where the joints are)."""
+    within, known = count_within(predicted, truth, (threshold,))
+    return float(within[0] / known) if known else float("nan")
+
+
+def auc(predicted: np.ndarray, truth: np.ndarray, thresholds: Sequence[float] = AUC_THRESHOLDS) -> float:
+    """Return the mean 3DPCK over equally spaced thresholds."""
+    within, known = count_within(predicted, truth, thresholds)
+    return float(np.mean(within / known)) if known else float("nan")
+
+
+def count_within(predicted: np.ndarray, truth: np.ndarray, thresholds: Sequence[float]) -> tuple[np.ndarray, int]:
+    """Return how many joints are at most each threshold from their truth, and how many there are."""
     errors = joint_errors(predicted, truth)
-    known = np.broadcast_to(np.isfinite(truth).all(-1), errors.shape)
-    return float(np.mean(errors[known] <= threshold))  # NaN compares false: a prediction that is not finite is wrong
-
-
-def auc(predicted: np.ndarray, truth: np.ndarray, highest: float = 0.15, steps: int = 31) -> float:
-    """Return the mean 3DPCK over `steps` equally spaced thresholds from 0 to `highest`."""
-    return float(np.mean([pck(predicted, truth, threshold) for threshold in np.linspace(0.0, highest, steps)]))
+    known = errors[np.broadcast_to(np.isfinite(truth).all(-1), errors.shape)]
+    # NaN compares false: a prediction that is not finite is wrong.
+    return np.array([np.count_nonzero(known <= threshold) for threshold in thresholds]), len(known)
 
 
 def _mean_bones(pose: np.ndarray) -> np.ndarray:

@@ -6,12 +6,13 @@ Numbers are comparable with published ones only under the protocol they were pub
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 
 from egopose_ros.evaluation import metrics
-from egopose_ros.evaluation.motion import ground_penetration, jitter, mpjve
+from egopose_ros.evaluation.motion import Joints, ground_penetration, jitter, mpjve
+from egopose_ros.evaluation.rows import Derived, gathered, slices
 from egopose_ros.skeleton import skeleton
 
 _ARMS = ("collar", "shoulder", "elbow", "wrist", "finger")
@@ -94,14 +95,14 @@ class Scores:
 
 def score(
     name: str,
-    predicted: np.ndarray,
-    truth: np.ndarray,
+    predicted: Joints,
+    truth: Joints,
     fps: float | None = None,
     stretches: Sequence[slice] = (slice(None),),
 ) -> Scores:
     """Evaluate (T, J, 3) poses in metres under a protocol; a NaN joint of the truth is left out.
 
-    Every frame counts once. `fps` is needed where the protocol reports motion, which is that within each of the
+    Poses are arrays, or what gives one for a slice of its rows, of which never all are asked for at once. Every frame counts once. `fps` is needed where the protocol reports motion, which is that within each of the
     `stretches`, rows without a jump in time. ValueError for shapes that do not fit.
     """
     if name not in PROTOCOLS:
@@ -114,25 +115,50 @@ def score(
         raise ValueError(f"{name}: expected fps, for it reports motion")
     keep = [row for row, joint in enumerate(body.joints) if joint not in protocol.ignored]
     names = [body.joints[row] for row in keep]
-    predicted, truth = predicted[:, keep], truth[:, keep]
-    if protocol.root:
-        roots = tuple(names.index(joint) for joint in protocol.root)
-        predicted, truth = metrics.root_aligned(predicted, truth, roots)
-    errors = metrics.joint_errors(predicted, truth)
-    parts = [(predicted[rows], truth[rows]) for rows in stretches] if protocol.motion else []
-    parts = [(p, t) for p, t in parts if len(t) > 3 and np.isfinite(t).any()]
-    weights = [len(t) for _, t in parts]
+    roots = tuple(names.index(joint) for joint in protocol.root)
+
+    def pair(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        compared = predicted[rows][:, keep], truth[rows][:, keep]
+        return metrics.root_aligned(*compared, roots) if roots else compared
+
+    totals, counts = np.zeros(len(names)), np.zeros(len(names), np.int64)
+    for rows in slices(len(truth)):
+        errors = metrics.joint_errors(*pair(rows))
+        totals += np.nansum(errors, 0)
+        counts += (~np.isnan(errors)).sum(0)
+
+    def over_frames(metric: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
+        return _mean(gathered(metric(*pair(rows)) for rows in slices(len(truth))))
+
+    def over_joints(rows: Sequence[int]) -> float:
+        count = counts[rows].sum()
+        return float(totals[rows].sum() / count) if count else float("nan")
+
+    parts = []
+    for rows in stretches if protocol.motion else ():
+        first, stop, _ = rows.indices(len(truth))
+        shape = (stop - first, len(names), 3)
+        own, true = (
+            Derived(shape, lambda part, side=side, first=first: pair(slice(first + part.start, first + part.stop))[side])
+            for side in (0, 1)
+        )
+        if len(true) > 3 and any(np.isfinite(true[piece]).any() for piece in slices(len(true))):
+            parts.append((own, true))
+    weights = [len(true) for _, true in parts]
+    every = Derived((len(truth), len(names), 3), lambda rows: pair(rows)[0])
+    bare = [joint.removeprefix("left_").removeprefix("right_") for joint in names]
+    members = {region: [row for row, joint in enumerate(bare) if joint in joints] for region, joints in protocol.regions}
     return Scores(
         name,
         len(truth),
-        _mean(metrics.mpjpe(predicted, truth)) if protocol.absolute else None,
-        _mean(metrics.pa_mpjpe(predicted, truth)),
-        _mean(metrics.ba_mpjpe(predicted, truth)) if protocol.bone_alignment else None,
-        tuple((joint, _mean(errors[:, row])) for row, joint in enumerate(names)) if protocol.absolute else (),
-        tuple((region, _region(errors, names, joints)) for region, joints in protocol.regions),
-        _weighted([mpjve(p, t, fps) for p, t in parts], weights),
-        _weighted([jitter(p, fps) for p, _ in parts], weights),
-        ground_penetration(predicted) if protocol.motion else None,
+        over_frames(metrics.mpjpe) if protocol.absolute else None,
+        over_frames(metrics.pa_mpjpe),
+        over_frames(metrics.ba_mpjpe) if protocol.bone_alignment else None,
+        tuple((joint, over_joints([row])) for row, joint in enumerate(names)) if protocol.absolute else (),
+        tuple((region, over_joints(rows)) for region, rows in members.items()),
+        _weighted([mpjve(own, true, fps) for own, true in parts], weights),
+        _weighted([jitter(own, fps) for own, _ in parts], weights),
+        ground_penetration(every) if protocol.motion else None,
     )
 
 
@@ -145,8 +171,3 @@ def _weighted(values: list[float], weights: list[int]) -> float | None:
 def _mean(frames: np.ndarray) -> float:
     """Average over the frames that have truth; NaN where none has."""
     return float(np.nanmean(frames)) if np.isfinite(frames).any() else float("nan")
-
-
-def _region(errors: np.ndarray, names: list[str], joints: tuple[str, ...]) -> float:
-    rows = [row for row, name in enumerate(names) if name.removeprefix("left_").removeprefix("right_") in joints]
-    return _mean(errors[:, rows])

@@ -1,11 +1,14 @@
-"""One network's poses over a recording: a few hundred bytes a frame, whatever the images weigh."""
+"""One network's poses over a recording: some kilobytes a frame, on disk where there are many."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Iterator
 
 import numpy as np
 
+from egopose_ros.evaluation.rows import Rows, gathered, percentile, slices
+from egopose_ros.geometry import rigid
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import BodyPose
 from egopose_ros.window.smoothing import MEMORY
@@ -54,43 +57,49 @@ class Run:
 
     def joints_world(self) -> np.ndarray:
         """Return the joints (T, J, 3) in the global frame, NaN without a head pose."""
-        R, t = self.T_world_camera[:, :3, :3], self.T_world_camera[:, None, :3, 3]
-        return self.joints @ np.swapaxes(R, -1, -2) + t
+        return gathered(rigid.apply(self.T_world_camera[rows], self.joints[rows]) for rows in slices(self.size))
+
+    def part(self, rows: slice) -> Run:
+        """Return some of the poses."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _COLUMNS if getattr(self, name) is not None})
 
 
-@dataclass
+_COLUMNS = (
+    "stamps_ns", "joints", "covariance", "confidence", "T_world_camera", "segment", "age_s", "step_s", "window_length"
+)  # fmt: skip
+
+
 class RunBuilder:
     """Collects poses as they come."""
 
-    stamps_ns: list[int] = field(default_factory=list)
-    rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    segment: list[int] = field(default_factory=list)
-    age_s: list[float] = field(default_factory=list)
-    step_s: list[float] = field(default_factory=list)
-    window_length: list[int] = field(default_factory=list)
-    skeleton: str = ""
+    def __init__(self) -> None:
+        self.skeleton = ""
+        self.last_stamp_ns: int | None = None
+        self._rows: dict[str, Rows] = {}
+        self._told: set[str] = set()
 
     def add(self, pose: BodyPose, segment: int, age_s: float = np.nan, step_s: float = np.nan) -> None:
         """Keep a pose."""
         if self.skeleton not in ("", pose.skeleton):
             raise ValueError(f"poses: expected skeleton {self.skeleton} throughout, got {pose.skeleton}")
-        self.skeleton = pose.skeleton
-        self.stamps_ns.append(pose.stamp_ns)
-        self.segment.append(segment)
-        self.age_s.append(age_s)
-        self.step_s.append(step_s)
-        self.window_length.append(pose.window_length)
+        self.skeleton, self.last_stamp_ns = pose.skeleton, pose.stamp_ns
         size = skeleton(pose.skeleton).size
         values = {
-            "joints": (pose.joints_camera, (size, 3)),
-            "covariance": (pose.covariance_camera, (size, 3, 3)),
-            "confidence": (pose.confidence, (size,)),
-            "T_world_camera": (pose.T_world_camera, (4, 4)),
+            "stamps_ns": (pose.stamp_ns, (), np.int64),
+            "joints": (pose.joints_camera, (size, 3), np.float32),
+            "covariance": (pose.covariance_camera, (size, 3, 3), np.float32),
+            "confidence": (pose.confidence, (size,), np.float32),
+            "T_world_camera": (pose.T_world_camera, (4, 4), np.float64),
+            "segment": (segment, (), np.int32),
+            "age_s": (age_s, (), np.float32),
+            "step_s": (step_s, (), np.float32),
+            "window_length": (pose.window_length, (), np.int32),
         }
-        for name, (value, shape) in values.items():
-            dtype = np.float64 if name == "T_world_camera" else np.float32
-            row = np.full(shape, np.nan, dtype) if value is None else np.array(value, dtype)
-            self.rows.setdefault(name, []).append(row)
+        for name, (value, shape, dtype) in values.items():
+            row = np.full(shape, np.nan, dtype) if value is None else np.asarray(value, dtype)
+            if not np.isnan(row).all():
+                self._told.add(name)
+            self._rows.setdefault(name, Rows(shape, dtype)).append(row)
 
     def build(
         self,
@@ -101,46 +110,39 @@ class RunBuilder:
         degrees_of_freedom: float | None = None,
     ) -> Run:
         """Return the run; ValueError without a pose."""
-        if not self.stamps_ns:
+        if self.last_stamp_ns is None:
             raise ValueError(f"{label}: expected at least one frame, got none")
-        covariance, confidence = (np.stack(self.rows[name]) for name in ("covariance", "confidence"))
+        columns = {name: rows.array() for name, rows in self._rows.items()}
+        for name in ("covariance", "confidence"):
+            if name not in self._told:
+                columns[name] = None
         return Run(
-            label,
-            network,
-            weights_trained,
-            self.skeleton,
-            np.array(self.stamps_ns, np.int64),
-            np.stack(self.rows["joints"]),
-            None if np.isnan(covariance).all() else covariance,
-            None if np.isnan(confidence).all() else confidence,
-            np.stack(self.rows["T_world_camera"]),
-            np.array(self.segment, np.int32),
-            np.array(self.age_s, np.float32),
-            np.array(self.step_s, np.float32),
-            frames_dropped,
-            degrees_of_freedom,
-            np.array(self.window_length, np.int32),
-        )
+            label, network, weights_trained, self.skeleton, **columns,
+            frames_dropped=frames_dropped, degrees_of_freedom=degrees_of_freedom,
+        )  # fmt: skip
 
 
 def merge_runs(runs: list[Run]) -> Run:
     """Join the runs of one network on several recordings."""
-    segments, last = [], 0
-    for run in runs:
-        segments.append(run.segment + last)
-        last = int(segments[-1].max()) + 1
-
-    def joined(name: str) -> np.ndarray | None:
-        values = [getattr(run, name) for run in runs]
-        return None if any(value is None for value in values) else np.concatenate(values)
-
-    names = ("stamps_ns", "joints", "covariance", "confidence", "T_world_camera", "age_s", "step_s", "window_length")
+    first = np.cumsum([0, *(int(run.segment.max()) + 1 for run in runs)])
+    segments = (run.segment + np.int32(before) for run, before in zip(runs, first))
+    names = [name for name in _COLUMNS if name != "segment"]
     return replace(
         runs[0],
-        segment=np.concatenate(segments),
+        segment=gathered(segments),
         frames_dropped=sum(run.frames_dropped for run in runs),
-        **{name: joined(name) for name in names},
+        **{name: joined([getattr(run, name) for run in runs]) for name in names},
     )
+
+
+def joined(values: list[np.ndarray | None]) -> np.ndarray | None:
+    """Return arrays one after the other; None where one is missing."""
+    return None if any(value is None for value in values) else gathered(_pieces(values))
+
+
+def _pieces(values: list[np.ndarray]) -> Iterator[np.ndarray]:
+    for value in values:
+        yield from (value[rows] for rows in slices(len(value)))
 
 
 UNLIKE = "had another window: a frame was lost on its way to the node, or came without its head pose"
@@ -168,14 +170,19 @@ def agreement(complete: Run, other: Run) -> Agreement:
     """Compare a run of every frame with one that may lack some: offline and live."""
     stamps, mine, theirs = np.intersect1d(complete.stamps_ns, other.stamps_ns, return_indices=True)
     unlike = _unlike_windows(complete, mine, other, theirs)
-    distance = np.linalg.norm(complete.joints[mine[~unlike]] - other.joints[theirs[~unlike]], axis=-1)
+    mine, theirs = mine[~unlike], theirs[~unlike]
+
+    def distances() -> Iterator[np.ndarray]:
+        for rows in slices(len(mine)):
+            yield np.linalg.norm(complete.joints[mine[rows]] - other.joints[theirs[rows]], axis=-1)
+
     return Agreement(
         len(stamps),
         tuple(np.setdiff1d(complete.stamps_ns, other.stamps_ns).tolist()),
         tuple(np.setdiff1d(other.stamps_ns, complete.stamps_ns).tolist()),
         tuple(stamps[unlike].tolist()),
-        float(distance.max()) if len(distance) else float("nan"),
-        float(np.median(distance)) if len(distance) else float("nan"),
+        percentile(distances, 100.0),
+        percentile(distances, 50.0),
     )
 
 

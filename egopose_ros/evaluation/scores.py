@@ -1,17 +1,22 @@
-"""What the poses of a run are worth against ground truth: every metric, with confidence intervals by block bootstrap."""
+"""What the poses of a run are worth against ground truth: every metric, with confidence intervals by block bootstrap.
+
+A recording may be of any length: metrics are worked out piece by piece, and of a frame no more than a number is held.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Callable, Sequence
+from functools import cached_property, partial
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
 from egopose_ros.evaluation import metrics, motion
 from egopose_ros.evaluation.protocols import PROTOCOLS
-from egopose_ros.evaluation.runs import Run, merge_runs
+from egopose_ros.evaluation.rows import Derived, Rows, gathered, percentile, slices
+from egopose_ros.evaluation.runs import Run, joined, merge_runs
 from egopose_ros.evaluation.truth import Truth, TruthError
-from egopose_ros.evaluation.uncertainty import LEVELS, Calibration, calibration
+from egopose_ros.evaluation.uncertainty import LEVELS, Calibration, Coverage
 from egopose_ros.geometry import rigid
 from egopose_ros.skeleton import skeleton, skeleton_map
 from egopose_ros.structs import Visibility
@@ -20,8 +25,10 @@ BLOCK_S = 1.0
 """Errors of neighbouring frames are alike: the bootstrap draws blocks of this length."""
 DRAWS = 1000
 CONFIDENCE = 0.95
-_CONTACT_M_S = 0.1
+CONTACT_M_S = 0.1
 """feet that are slower than this by the truth are taken to stand"""
+_BLOCKS_AT_ONCE = 100_000
+"""blocks that are drawn at once: those of all draws take more memory than all poses"""
 REGIONS = {
     "upper": ("neck", "head", "collar", "shoulder", "elbow", "wrist"),
     "lower": ("hip", "knee", "ankle", "foot"),
@@ -57,23 +64,19 @@ class Comparison:
     """(T, J, 3) [m], NaN where not known"""
     visible: np.ndarray | None
     """(T, J) uint8, values of Visibility"""
+    occlusion: bool
+    """whether `visible` knows what hides joints, or only what is in view"""
     in_world: bool
     """whether each of its recordings has some head pose"""
 
-    @property
-    def predicted_world(self) -> np.ndarray | None:
-        """(T, J, 3), with a head pose; made anew each time, as the truth in the world and the covariance"""
-        return rigid.apply(self.run.T_world_camera, self.predicted) if self.in_world else None
+    def part(self, rows: slice) -> Comparison:
+        """Return some of the frames."""
+        arrays = {name: getattr(self, name)[rows] for name in ("predicted", "truth", "visible") if getattr(self, name) is not None}
+        return replace(self, run=self.run.part(rows), **arrays)
 
-    @property
-    def truth_world(self) -> np.ndarray | None:
-        """(T, J, 3), with a head pose"""
-        return rigid.apply(self.run.T_world_camera, self.truth) if self.in_world else None
-
-    @property
-    def covariance(self) -> np.ndarray | None:
-        """(T, J, 3, 3) [m^2], NaN where a joint's truth is not known, or the run has no joint of its name"""
-        return _map_covariance(self.run, skeleton(self.skeleton).joints, np.isfinite(self.truth).all(-1))
+    def parts(self) -> Iterator[Comparison]:
+        """Yield all frames, as many at a time as memory takes."""
+        return (self.part(rows) for rows in slices(self.run.size))
 
     @property
     def errors(self) -> np.ndarray:
@@ -81,9 +84,30 @@ class Comparison:
         return metrics.joint_errors(self.predicted, self.truth)
 
     @property
+    def known(self) -> np.ndarray:
+        """(T, J) whether there is truth"""
+        return np.isfinite(self.truth).all(-1)
+
+    def placed(self, rows: slice = slice(None)) -> tuple[Derived, Derived]:
+        """Return some of the predicted and true joints (T, J, 3), in the world with a head pose, else in the camera's frame."""
+        first, stop, _ = rows.indices(self.run.size)
+
+        def get(joints: np.ndarray, part: slice) -> np.ndarray:
+            part = slice(first + part.start, first + part.stop)
+            return rigid.apply(self.run.T_world_camera[part], joints[part]) if self.in_world else joints[part]
+
+        shape = (stop - first, *self.truth.shape[1:])
+        return tuple(Derived(shape, partial(get, joints)) for joints in (self.predicted, self.truth))
+
+    @property
+    def covariance(self) -> np.ndarray | None:
+        """(T, J, 3, 3) [m^2], NaN where a joint's truth is not known, or the run has no joint of its name"""
+        return _map_covariance(self.run, skeleton(self.skeleton).joints, self.known)
+
+    @cached_property
     def frame_errors(self) -> np.ndarray:
         """(T,) [m], MPJPE of each frame"""
-        return metrics.mpjpe(self.predicted, self.truth)
+        return gathered(metrics.mpjpe(part.predicted, part.truth) for part in self.parts())
 
 
 def compare(
@@ -99,39 +123,46 @@ def compare(
     in its image, where the truth does not know what is visible. TruthError without a common joint or frame.
     """
     body = skeleton(PROTOCOLS[protocol].skeleton)
-    joints, visible = truth.at(run.stamps_ns, offset_s)
     of_run, of_truth = (skeleton_map(name, body.name) for name in (run.skeleton, truth.skeleton))
-    predicted = of_run(run.joints).astype(np.float64)
-    joints = of_truth(joints).astype(np.float64)
-    if truth.frame == "world":
-        T_camera_world = rigid.invert(run.T_world_camera)
-        joints = rigid.apply(T_camera_world, joints)
-    joints[:, ~of_run.weights.any(-1)] = np.nan  # joints that the run does not have are not compared
-    if not np.isfinite(joints).all(-1).any():
+    shape = (body.size, 3)
+    predicted, true, seen = Rows(shape), Rows(shape), Rows(shape[:1], np.uint8)
+    any_truth = in_world = told = unknown = False
+    for rows in slices(run.size):
+        T_world_camera = run.T_world_camera[rows]
+        joints, visible = truth.at(run.stamps_ns[rows], offset_s)
+        predicted.extend(of_run(run.joints[rows]))
+        joints = of_truth(joints).astype(np.float64)
+        if truth.frame == "world":
+            joints = rigid.apply(rigid.invert(T_world_camera), joints)
+        joints[:, ~of_run.weights.any(-1)] = np.nan  # joints that the run does not have are not compared
+        true.extend(joints)
+        any_truth |= bool(np.isfinite(joints).all(-1).any())
+        in_world |= bool(np.isfinite(T_world_camera).all((1, 2)).any())
+        visible = _map_visible(visible, truth.skeleton, body.name)
+        told |= visible is not None
+        if visible is None and in_view is not None:
+            inside = in_view(np.nan_to_num(joints).reshape(-1, 3)).reshape(joints.shape[:2])
+            # Whether anything hides what is in view is not known.
+            visible = np.where(inside, 255, Visibility.OUT_OF_VIEW).astype(np.uint8)
+        if visible is not None:
+            seen.extend(visible)
+            unknown |= bool((visible == 255).any())
+    if not any_truth:
         raise TruthError(
             f"{truth.source}: expected ground truth at the stamps of some poses, for joints that both have, got none "
             f"({truth.skeleton} and {run.skeleton}, {len(truth.stamps_ns)} stamps and {run.size})"
         )
-    visible = _map_visible(visible, truth.skeleton, body.name)
-    if visible is None and in_view is not None:
-        inside = in_view(np.nan_to_num(joints).reshape(-1, 3)).reshape(joints.shape[:2])
-        # Whether anything hides what is in view is not known.
-        visible = np.where(inside, 255, Visibility.OUT_OF_VIEW).astype(np.uint8)
-    in_world = bool(np.isfinite(run.T_world_camera).all((1, 2)).any())
-    return Comparison(run, protocol, body.name, predicted, joints, visible, in_world)
+    arrays = predicted.array(), true.array(), seen.array() if len(seen) else None
+    return Comparison(run, protocol, body.name, *arrays, told and not unknown, in_world)
 
 
 def merge(parts: list[Comparison]) -> Comparison:
     """Join the comparisons of one network on several recordings, whose frames are no neighbours in time."""
     if len(parts) == 1:
         return parts[0]
-
-    def joined(values: list[np.ndarray | None]) -> np.ndarray | None:
-        return None if any(value is None for value in values) else np.concatenate(values)
-
     arrays = {name: joined([getattr(part, name) for part in parts]) for name in ("predicted", "truth", "visible")}
-    in_world = all(part.in_world for part in parts)
-    return replace(parts[0], run=merge_runs([part.run for part in parts]), in_world=in_world, **arrays)
+    shared = {name: all(getattr(part, name) for part in parts) for name in ("occlusion", "in_world")}
+    return replace(parts[0], run=merge_runs([part.run for part in parts]), **shared, **arrays)
 
 
 def _map_covariance(run: Run, joints: Sequence[str], known: np.ndarray) -> np.ndarray | None:
@@ -160,8 +191,23 @@ def _map_visible(visible: np.ndarray | None, source: str, target: str) -> np.nda
 def score(comparison: Comparison, draws: int = DRAWS) -> dict[str, Metric]:
     """Return every metric that can be had, by name with its unit."""
     c = comparison
-    errors = c.errors * 1000.0
-    known = np.isfinite(c.truth).all(-1)
+    sums: dict[str, Rows] = {}
+    for part in c.parts():
+        for name, pair in _samples(part).items():
+            sums.setdefault(name, Rows((2,))).extend(np.stack(pair, -1))
+    block = _block(c)
+    result = {name: metric for name, rows in sums.items() if (metric := bootstrap(*rows.array().T, block, draws))}
+    counts = [metrics.count_within(part.predicted, part.truth, metrics.AUC_THRESHOLDS) for part in c.parts()]
+    within, known = (sum(values) for values in zip(*counts))
+    result["auc"] = Metric(100.0 * float(np.mean(within / known)))
+    p95_m = percentile(lambda: (np.where(part.known, part.errors, np.nan) for part in c.parts()), 95.0)
+    result["p95_mm"] = Metric(1000.0 * p95_m)
+    return result | _motion(c) | _uncertainty(c)
+
+
+def _samples(c: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return what each metric that is a mean sums up in every frame (T,), and of how many."""
+    errors, known = c.errors * 1000.0, c.known
     pa = metrics.pa_mpjpe(c.predicted, c.truth) * 1000.0
     frames = np.isfinite(pa)
     samples = {
@@ -180,19 +226,17 @@ def score(comparison: Comparison, draws: int = DRAWS) -> dict[str, Metric]:
         samples[f"{name}_mm"] = _sums(errors, known & group)
         if name in ("visible", "unseen"):
             samples[f"lower_{name}_mm"] = _sums(errors, known & group & np.isin(bare, REGIONS["lower"]))
-    result = {name: metric for name, sums in samples.items() if (metric := bootstrap(*sums, _block(c), draws))}
-    result["auc"] = Metric(100.0 * metrics.auc(c.predicted, c.truth))
-    result["p95_mm"] = Metric(float(np.nanpercentile(np.where(known, errors, np.nan), 95)))
-    return result | _motion(c) | _uncertainty(c)
+    return samples
 
 
 def per_joint(comparison: Comparison) -> dict[str, float]:
     """Return the mean error [mm] of each joint that was compared."""
-    known = np.isfinite(comparison.truth).all(-1)
+    pairs = [[values.sum(0) for values in (np.where(p.known, p.errors, 0.0), p.known)] for p in comparison.parts()]
+    totals, counts = np.sum(pairs, 0)
     return {
-        joint: float(comparison.errors[known[:, row], row].mean() * 1000.0)
-        for row, joint in enumerate(skeleton(comparison.skeleton).joints)
-        if known[:, row].any()
+        joint: float(total / count * 1000.0)
+        for joint, total, count in zip(skeleton(comparison.skeleton).joints, totals, counts)
+        if count
     }
 
 
@@ -222,12 +266,14 @@ def bootstrap(sums: np.ndarray, counts: np.ndarray, block: int, draws: int = DRA
     block = min(block, frames)
     if frames < 2 * block:
         return Metric(value)
-    totals = []
-    starts = np.random.default_rng(0).integers(0, frames, (draws, -(-frames // block)))
-    for values in (sums, counts):
-        running = np.concatenate([[0.0], np.cumsum(np.concatenate([values, values[:block]]))])
-        totals.append((running[starts + block] - running[starts]).sum(1))
-    drawn = totals[0][totals[1] > 0] / totals[1][totals[1] > 0]
+    running = [np.concatenate([[0.0], np.cumsum(np.concatenate([v, v[:block]]))]) for v in (sums, counts)]
+    random, blocks = np.random.default_rng(0), -(-frames // block)
+    totals = np.empty((draws, 2))
+    some = max(1, _BLOCKS_AT_ONCE // blocks)
+    for first in range(0, draws, some):
+        starts = random.integers(0, frames, (min(some, draws - first), blocks))
+        totals[first : first + some] = np.stack([(v[starts + block] - v[starts]).sum(1) for v in running], -1)
+    drawn = totals[totals[:, 1] > 0, 0] / totals[totals[:, 1] > 0, 1]
     low, high = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return Metric(value, float(low), float(high))
 
@@ -245,7 +291,7 @@ def _groups(c: Comparison) -> dict[str, np.ndarray]:
     if c.visible is None:
         return {}
     groups = {"out_of_view": c.visible == Visibility.OUT_OF_VIEW}
-    if (c.visible == 255).any():
+    if not c.occlusion:
         return {"in_view": c.visible == 255, **groups}
     seen = c.visible == Visibility.VISIBLE
     return {"visible": seen, "occluded": c.visible == Visibility.OCCLUDED, **groups, "unseen": ~seen}
@@ -253,24 +299,23 @@ def _groups(c: Comparison) -> dict[str, np.ndarray]:
 
 def _motion(c: Comparison) -> dict[str, Metric]:
     """Return the metrics of motion, in the world where there is a head pose and in the camera's frame elsewhere."""
-    predicted, truth = (c.predicted_world, c.truth_world) if c.in_world else (c.predicted, c.truth)
     rate = c.run.rate_hz
     parts: dict[str, list[tuple[float, int]]] = {}
     for rows in stretches(c):
-        p, t = predicted[rows], truth[rows]
-        if len(p) < 4 or not np.isfinite(t).any():
+        predicted, truth = c.placed(rows)
+        if len(truth) < 4 or not any(np.isfinite(truth[piece]).any() for piece in slices(len(truth))):
             continue
         found = {
-            "mpjve_mm_s": 1000.0 * motion.mpjve(p, t, rate),
-            "acceleration_error_m_s2": motion.acceleration_error(p, t, rate),
-            "jitter_m_s3": motion.jitter(p, rate),
-            "jitter_truth_m_s3": motion.jitter(t, rate),
+            "mpjve_mm_s": 1000.0 * motion.mpjve(predicted, truth, rate),
+            "acceleration_error_m_s2": motion.acceleration_error(predicted, truth, rate),
+            "jitter_m_s3": motion.jitter(predicted, rate),
+            "jitter_truth_m_s3": motion.jitter(truth, rate),
         }
         if c.in_world:
-            found |= _feet(c.skeleton, p, t, rate)
+            found |= _feet(c.skeleton, predicted, truth, rate)
         for name, value in found.items():
             if np.isfinite(value):
-                parts.setdefault(name, []).append((value, len(p)))
+                parts.setdefault(name, []).append((value, len(truth)))
     return {
         name: Metric(float(np.average([v for v, _ in values], weights=[n for _, n in values])))
         for name, values in parts.items()
@@ -285,40 +330,51 @@ def stretches(c: Comparison) -> list[slice]:
     return [slice(a, b) for a, b in zip(edges[:-1], edges[1:])]
 
 
-def _feet(name: str, predicted: np.ndarray, truth: np.ndarray, rate: float) -> dict[str, float]:
-    body = skeleton(name)
-    feet = [row for row, joint in enumerate(body.joints) if joint.endswith("_foot")]
-    lowest = np.where(np.isfinite(truth[..., 2]).all(-1), truth[..., 2].min(-1), np.nan)
-    if not feet or not np.isfinite(lowest).any():
+def _feet(name: str, predicted: Derived, truth: Derived, rate: float) -> dict[str, float]:
+    lowest = gathered(
+        np.where(np.isfinite(heights).all(-1), heights.min(-1), np.nan)
+        for heights in (truth[rows][..., 2] for rows in slices(len(truth)))
+    )
+    if not feet_of(name) or not np.isfinite(lowest).any():
         return {}
-    speed = np.linalg.norm(np.diff(truth[:, feet], axis=0), axis=-1) * rate
-    contact = np.concatenate([speed[:1], speed]) < _CONTACT_M_S
+    own, true = (motion.columns(joints, feet_of(name)) for joints in (predicted, truth))
+    contact = motion.speeds(true, rate) < CONTACT_M_S
     # Where the truth's lowest joints are is the floor, at the height of joints above soles.
     floor = float(np.nanpercentile(lowest, 5))
     return {
-        "foot_skate_mm_s": 1000.0 * motion.foot_skate(predicted[:, feet], contact, rate),
+        "foot_skate_mm_s": 1000.0 * motion.foot_skate(own, contact, rate),
         "ground_penetration_mm": 1000.0 * motion.ground_penetration(predicted, floor),
     }
 
 
+def feet_of(name: str) -> list[int]:
+    """Return the rows of a skeleton's feet."""
+    return [row for row, joint in enumerate(skeleton(name).joints) if joint.endswith("_foot")]
+
+
 def _uncertainty(c: Comparison) -> dict[str, Metric]:
-    covariance = c.covariance
-    if covariance is None:
+    groups = ("all", "visible", "unseen")
+    measured = {name: Coverage(c.run.degrees_of_freedom) for name in groups}
+    for part in c.parts():
+        covariance = part.covariance
+        if covariance is None:
+            continue
+        error = part.predicted - part.truth
+        measured["all"].add(error, covariance)
+        for name, group in _groups(part).items():
+            if name in groups:
+                measured[name].add(error[group], covariance[group])
+    if not measured["all"].count:
         return {}
-    error, told = c.predicted - c.truth, np.isfinite(covariance).all((-1, -2))
-    measured = calibration(error, covariance, c.run.degrees_of_freedom)
+    whole = measured["all"].result()
     result = {
-        "calibration_error": Metric(100.0 * measured.error),
-        _COVERED: _covered(measured),
-        "sharpness_mm": Metric(1000.0 * measured.sharpness),
+        "calibration_error": Metric(100.0 * whole.error),
+        _COVERED: _covered(whole),
+        "sharpness_mm": Metric(1000.0 * whole.sharpness),
     }
-    groups = _groups(c)
-    for name in ("visible", "unseen"):
-        group = groups.get(name)
-        if group is not None and (group & told).any():
-            part = calibration(error[group], covariance[group], c.run.degrees_of_freedom)
-            result[f"{name}_{_COVERED}"] = _covered(part)
-    return result
+    return result | {
+        f"{name}_{_COVERED}": _covered(measured[name].result()) for name in groups[1:] if measured[name].count
+    }
 
 
 def _covered(measured: Calibration) -> Metric:

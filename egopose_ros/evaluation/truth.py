@@ -14,6 +14,8 @@ from typing import Sequence
 
 import numpy as np
 
+from egopose_ros.evaluation.motion import Joints
+from egopose_ros.evaluation.rows import gathered, slices
 from egopose_ros.skeleton import SKELETONS, Skeleton, skeleton
 
 MAX_GAP_S = 0.1
@@ -99,7 +101,7 @@ def require_overlap(truth: Truth, stamps_ns: np.ndarray, offset_s: float) -> Non
 
 
 def estimate_offset(
-    truth_ns: np.ndarray, truth: np.ndarray, poses_ns: np.ndarray, poses: np.ndarray
+    truth_ns: np.ndarray, truth: Joints, poses_ns: np.ndarray, poses: Joints
 ) -> tuple[float, float]:
     """Return by how much the truth's clock is ahead [s] and the correlation, from the speeds of joints (T, J, 3).
 
@@ -130,12 +132,12 @@ def estimate_offset(
     return float((lags[best] + shift) * _GRID_S), float(scores[best])
 
 
-def _speed_on(grid_ns: np.ndarray, stamps_ns: np.ndarray, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _speed_on(grid_ns: np.ndarray, stamps_ns: np.ndarray, joints: Joints) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean speed of the joints on a grid, smoothed over 50 ms, and where it is known."""
     seconds = np.diff(stamps_ns) / 1e9
-    distance = np.linalg.norm(np.diff(joints, axis=0), axis=-1)
-    known = np.isfinite(distance).any(-1) & (seconds <= MAX_GAP_S * 3)
-    speed = np.nanmean(np.where(known[:, None], distance, 0.0), -1) / seconds
+    distance = gathered(_mean_distance(joints[rows]) for rows in slices(len(joints), 1))
+    known = np.isfinite(distance) & (seconds <= MAX_GAP_S * 3)
+    speed = distance / seconds
     middle = (stamps_ns[1:] + stamps_ns[:-1]) / 2.0
     if not known.any():
         return np.zeros(len(grid_ns)), np.zeros(len(grid_ns), bool)
@@ -143,6 +145,13 @@ def _speed_on(grid_ns: np.ndarray, stamps_ns: np.ndarray, joints: np.ndarray) ->
     values = np.interp(grid_ns, middle[known], speed[known])
     width = max(1, round(0.05 / _GRID_S))
     return np.convolve(values, np.ones(width) / width, "same"), there
+
+
+def _mean_distance(joints: np.ndarray) -> np.ndarray:
+    """Return how far the joints (T, J, 3) move from each frame to the next (T - 1,), NaN where no joint is known."""
+    distance = np.linalg.norm(np.diff(joints, axis=0), axis=-1)
+    known = np.isfinite(distance)
+    return np.where(known.any(-1), np.where(known, distance, 0.0).sum(-1) / np.maximum(known.sum(-1), 1), np.nan)
 
 
 def _correlation(truth: np.ndarray, known: np.ndarray, own: np.ndarray, own_known: np.ndarray, lag: int) -> float:

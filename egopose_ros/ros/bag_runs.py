@@ -14,6 +14,7 @@ import numpy as np
 from egopose_ros.config import Config, Leaf
 from egopose_ros.config import replace as configure
 from egopose_ros.evaluation import truth as truths
+from egopose_ros.evaluation.rows import gathered, slices
 from egopose_ros.evaluation.runs import RunBuilder
 from egopose_ros.evaluation.truth import OFFSET_LIMIT_S, Truth, TruthError
 from egopose_ros.geometry import rigid
@@ -178,7 +179,8 @@ def resolve_frame(truth: Truth, frames: BagFrames, has_head_pose: bool) -> Truth
         return replace(truth, frame="world")
     T_camera_frame, lookup = frames.tree.lookup(camera, truth.frame, None, 0)
     if lookup is Lookup.FOUND:
-        return replace(truth, frame="camera", joints=rigid.apply(T_camera_frame, truth.joints).astype(np.float32))
+        moved = (rigid.apply(T_camera_frame, truth.joints[rows]).astype(np.float32) for rows in slices(len(truth.joints)))
+        return replace(truth, frame="camera", joints=gathered(moved))
     worlds = f", '{world or 'world'}' (the head pose's frame)" if has_head_pose else ""
     raise BagError(
         f"{truth.source}: expected ground truth in '{camera}' (the camera's frame){worlds} or in a frame that TF "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Callable, Iterator
 
 import numpy as np
 
+from egopose_ros.evaluation.rows import Rows, blank, gathered, slices
 from egopose_ros.evaluation.truth import AmbiguousNames, Truth, TruthError, match_names, read_arrays, select
 from egopose_ros.geometry import rigid
 from egopose_ros.ros.bag_poses import is_truth
@@ -50,29 +52,40 @@ def read(bag: BagReader, topic: str, wanted: str = "") -> Truth:
     kind = bag.kinds[topic]
     if kind == POSE_TYPE:
         return _poses(bag, topic, source)
-    rows = _transforms(bag, topic) if kind == TF else _markers(bag, topic, source, wanted)
-    return _table(rows, source, wanted)
+    named = partial(_transforms, bag, topic) if kind == TF else partial(_markers, bag, topic, source, wanted)
+    return _table(named, source, wanted)
 
 
 def _poses(bag: BagReader, topic: str, source: str) -> Truth:
-    poses: dict[int, Any] = {}
     kinds, frames = set(), set()
+    stamps_ns, joints = Rows((), np.int64), None
     for recorded in bag.messages([topic]):
         message = recorded.message
         pose = pose_from_message(message)
-        poses.setdefault(pose.stamp_ns, pose.joints_camera)
         kinds.add(message.skeleton)
         frames.add(message.header.frame_id)
-    if len(kinds) != 1 or len(frames) != 1:
+        if len(kinds) > 1 or len(frames) > 1:
+            continue  # to say which
+        expected = (skeleton(message.skeleton).size, 3)
+        if pose.joints_camera.shape != expected:
+            got = len(pose.joints_camera)
+            raise TruthError(f"{source}: expected {expected[0]} joints of {message.skeleton}, got {got}")
+        joints = Rows(expected, np.float32) if joints is None else joints
+        joints.append(pose.joints_camera)
+        stamps_ns.append(pose.stamp_ns)
+    if len(kinds) != 1 or len(frames) != 1 or joints is None:
         got = ", ".join(sorted(kinds | frames))
         raise TruthError(f"{source}: expected poses of one skeleton in one frame, got {got or 'none'}")
-    expected = (skeleton(next(iter(kinds))).size, 3)
-    wrong = next((joints.shape for joints in poses.values() if joints.shape != expected), None)
-    if wrong is not None:
-        raise TruthError(f"{source}: expected {expected[0]} joints of {next(iter(kinds))}, got {wrong[0]}")
-    stamps_ns = np.array(sorted(poses), np.int64)
-    joints = np.stack([poses[stamp] for stamp in stamps_ns.tolist()])
-    return Truth(source, stamps_ns, joints, kinds.pop(), frames.pop(), _visible(bag, stamps_ns, joints.shape[1]))
+    ordered_ns, values = _in_order(stamps_ns.array(), joints.array())
+    return Truth(source, ordered_ns, values, kinds.pop(), frames.pop(), _visible(bag, ordered_ns, values.shape[1]))
+
+
+def _in_order(stamps_ns: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows by their stamps, the first of each."""
+    if (np.diff(stamps_ns) > 0).all():
+        return stamps_ns, values
+    ordered_ns, places = np.unique(stamps_ns, return_index=True)
+    return ordered_ns, gathered(values[places[rows]] for rows in slices(len(places)))
 
 
 def _visible(bag: BagReader, stamps_ns: np.ndarray, joints: int) -> np.ndarray | None:
@@ -94,16 +107,20 @@ def _visible(bag: BagReader, stamps_ns: np.ndarray, joints: int) -> np.ndarray |
     return visible[: len(stamps_ns)].max(1) if same and visible.shape[-1] == joints else None
 
 
-def _table(rows: dict[int, dict[tuple[str, str], np.ndarray]], source: str, wanted: str) -> Truth:
-    """Make a truth of stamp -> (frame, joint) -> position, in the frame that has the most joints."""
-    counts: dict[str, set[str]] = {}
-    for row in rows.values():
-        for frame, name in row:
-            counts.setdefault(frame, set()).add(name)
-    if not counts:
+def _table(named: Callable[[], Iterator[_Named]], source: str, wanted: str) -> Truth:
+    """Make a truth of what is read of (stamp, frame, joint, position), in the frame that has the most joints.
+
+    It is read twice, for names and stamps and for positions; what is said first of a joint at a stamp counts.
+    """
+    names_in: dict[str, set[str]] = {}
+    stamps_in: dict[str, Rows] = {}
+    for stamp_ns, frame, name, _ in named():
+        names_in.setdefault(frame, set()).add(name)
+        stamps_in.setdefault(frame, Rows((), np.int64)).append(stamp_ns)
+    if not names_in:
         raise TruthError(f"{source}: expected joints, got none")
     fits = {}
-    for frame, names in counts.items():
+    for frame, names in names_in.items():
         try:
             fits[frame] = match_names(sorted(names), source, wanted)
         except AmbiguousNames:
@@ -111,46 +128,51 @@ def _table(rows: dict[int, dict[tuple[str, str], np.ndarray]], source: str, want
         except TruthError:
             continue
     if not fits:
-        every = sorted(name for names in counts.values() for name in names)
+        every = sorted(name for names in names_in.values() for name in names)
         match_names(every, source, wanted)
-        raise TruthError(f"{source}: expected joints in one frame, got them in {', '.join(sorted(counts))}")
-    frame = max(fits, key=lambda f: sum(row >= 0 for row in fits[f][1]))
-    body, places = fits[frame]
-    names = sorted(counts[frame])
-    stamps_ns = np.array(sorted(stamp for stamp, row in rows.items() if any(f == frame for f, _ in row)), np.int64)
-    unknown = np.full(3, np.nan)
-    values = np.array([[rows[stamp].get((frame, name), unknown) for name in names] for stamp in stamps_ns.tolist()])
-    return Truth(source, stamps_ns, select(values, places), body.name, frame)
+        raise TruthError(f"{source}: expected joints in one frame, got them in {', '.join(sorted(names_in))}")
+    chosen = max(fits, key=lambda f: sum(row >= 0 for row in fits[f][1]))
+    body, places = fits[chosen]
+    column = {name: number for number, name in enumerate(sorted(names_in[chosen]))}
+    stamps_ns = np.unique(stamps_in[chosen].array())
+    values = blank((len(stamps_ns), len(column), 3))
+    for stamp_ns, frame, name, position in named():
+        if frame == chosen:
+            cell = values[np.searchsorted(stamps_ns, stamp_ns), column[name]]
+            if np.isnan(cell).all():
+                cell[:] = position
+    joints = gathered(select(values[rows], places) for rows in slices(len(values)))
+    return Truth(source, stamps_ns, joints, body.name, chosen)
 
 
-def _transforms(bag: BagReader, topic: str) -> dict[int, dict[tuple[str, str], np.ndarray]]:
-    rows: dict[int, dict[tuple[str, str], np.ndarray]] = {}
+_Named = tuple[int, str, str, np.ndarray]
+"""stamp [ns], frame, name and position of a joint"""
+
+
+def _transforms(bag: BagReader, topic: str) -> Iterator[_Named]:
     for recorded in bag.messages([topic]):
         for stamped in recorded.message.transforms:
-            key = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
-            rows.setdefault(to_ns(stamped.header.stamp), {})[key] = numbers(stamped.transform)[:3]
-    return rows
+            frame, name = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
+            yield to_ns(stamped.header.stamp), frame, name, numbers(stamped.transform)[:3]
 
 
-def _markers(bag: BagReader, topic: str, source: str, wanted: str) -> dict[int, dict[tuple[str, str], np.ndarray]]:
+def _markers(bag: BagReader, topic: str, source: str, wanted: str) -> Iterator[_Named]:
     """Read a marker a joint, named by text or namespace, or one list of all joints in the order of a skeleton."""
-    rows: dict[int, dict[tuple[str, str], np.ndarray]] = {}
     for recorded in bag.messages([topic]):
         message = recorded.message
         for marker in getattr(message, "markers", None) or [message]:
             if marker.action != 0:
                 continue
-            row = rows.setdefault(to_ns(marker.header.stamp), {})
-            frame = marker.header.frame_id
+            stamp_ns, frame = to_ns(marker.header.stamp), marker.header.frame_id
             p, q = marker.pose.position, marker.pose.orientation
             if marker.type in _LISTS:
                 rotation, valid = rigid.matrix_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
                 T = rigid.transform(rotation if valid else np.eye(3), np.array([p.x, p.y, p.z]))
                 points = rigid.apply(T, np.array([[o.x, o.y, o.z] for o in marker.points]).reshape(-1, 3))
-                row.update({(frame, name): point for name, point in zip(_order(len(points), source, wanted), points)})
+                for name, point in zip(_order(len(points), source, wanted), points):
+                    yield stamp_ns, frame, name, point
             elif marker.text or marker.ns:
-                row.setdefault((frame, marker.text or marker.ns), np.array([p.x, p.y, p.z]))
-    return {stamp: row for stamp, row in rows.items() if row}
+                yield stamp_ns, frame, marker.text or marker.ns, np.array([p.x, p.y, p.z])
 
 
 def _order(points: int, source: str, wanted: str) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ class Evaluator(Node):
         """Return the poses so far, with T_world_camera where the global one came too."""
         builder, segment = RunBuilder(), 0
         for pose, age_s in self._poses:
-            if builder.stamps_ns and not 0 < pose.stamp_ns - builder.stamps_ns[-1] <= MAX_GAP_S * 1e9:
+            if builder.last_stamp_ns is not None and not 0 < pose.stamp_ns - builder.last_stamp_ns <= MAX_GAP_S * 1e9:
                 segment += 1
             builder.add(placed(pose, self._globals.get(pose.stamp_ns)), segment, age_s=age_s)
         return builder.build("live", newest.network, newest.weights_trained, newest.frames_dropped, DEGREES_OF_FREEDOM)

@@ -83,9 +83,3 @@ def test_motion_as_published_does_not_run_from_one_recording_into_the_next():
     found, own = results.published_json(merged), scores.score(merged, draws=2)
     assert found["mpjve_m_s"] == pytest.approx(0.0, abs=1e-3) and found["jitter_m_s3"] == pytest.approx(0.0, abs=2.0)
     assert own["mpjve_mm_s"].value == pytest.approx(1000.0 * found["mpjve_m_s"], abs=1e-1)
-
-
-def test_a_frame_takes_as_much_memory_as_the_docs_say():
-    comparison = glide(0.0, 0.0, range(100))
-    held = [*vars(comparison).values(), *vars(comparison.run).values()]
-    assert sum(value.nbytes for value in held if isinstance(value, np.ndarray)) / 100 < 2500
