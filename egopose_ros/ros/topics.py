@@ -16,7 +16,9 @@ from egopose_ros.ros import qos
 from egopose_ros.ros.notices import Notices
 
 SILENCE_S = 3.0
-"""A publisher that is there and silent for this long is reported."""
+"""A publisher that was heard and is silent for this long is reported."""
+FIRST_SILENCE_S = 15.0
+"""The same of one that was not heard yet: a player that waits for its subscribers is silent while networks load."""
 
 
 class Topic:
@@ -45,6 +47,7 @@ class Topic:
         self._subscription: Any = None
         self._chosen: tuple[str, type, Any, Any] | None = None
         self._heard_s = 0.0
+        self._patience_s = FIRST_SILENCE_S
         self.publishers = 0
 
     def close(self) -> None:
@@ -66,7 +69,7 @@ class Topic:
                 break
             others += [f"expected {wanted} on {name}, got {publisher.topic_type}" for publisher in publishers]
         if self.publishers and not before:
-            self._heard_s = time.monotonic()
+            self._heard_s, self._patience_s = time.monotonic(), FIRST_SILENCE_S
         if others and not self.publishers:
             self._notices.fault(self.name, "type", "; ".join(others))
         self._report()
@@ -88,7 +91,7 @@ class Topic:
             self._subscription = self._chosen = None
 
     def _on_message(self, message: Any) -> None:
-        self._heard_s = time.monotonic()
+        self._heard_s, self._patience_s = time.monotonic(), SILENCE_S
         try:
             self._callback(message)
         except Exception as error:  # the shell: what a message makes go wrong must not end the node
@@ -96,9 +99,9 @@ class Topic:
 
     def _report(self) -> None:
         topic = f"{self.name} publishers"
-        silent = self.publishers and time.monotonic() - self._heard_s > SILENCE_S
+        silent = self.publishers and time.monotonic() - self._heard_s > self._patience_s
         if silent and self._silence_hint is not None:
-            text = f"a publisher is there and nothing has arrived for {SILENCE_S:g} s. {self._silence_hint}"
+            text = f"a publisher is there and nothing has arrived for {self._patience_s:g} s. {self._silence_hint}"
             self._notices.fault(topic, "silent", text)
         elif self.publishers > 1:
             text = f"expected one publisher, found {self.publishers}: what they say would mix"

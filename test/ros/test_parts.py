@@ -13,18 +13,20 @@ pytest.importorskip("egopose_ros.msg", reason="messages need to be built: make s
 from graph_probe import transforms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rclpy.qos import QoSProfile
 from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import Image
 
 from egopose_ros.config import Config, replace
 from egopose_ros.geometry import rigid
-from egopose_ros.ros import head_pose, imu, rig_source
+from egopose_ros.ros import head_pose, imu, rig_source, topics
 from egopose_ros.ros.diagnostics import RATE_WINDOW_S, Rate
 from egopose_ros.ros.messages import PoseStatus, in_global_frame, pose_from_message, pose_message, to_ns, to_stamp
 from egopose_ros.ros.notices import LASTING_S, REPEAT_S, Notices
 from egopose_ros.ros.publishers import RateLimit
 from egopose_ros.ros.stamps import FrameLock, StampGate, Verdict
 from egopose_ros.ros.tf_tree import TfTree
-from egopose_ros.ros.topics import SILENCE_S
+from egopose_ros.ros.topics import FIRST_SILENCE_S, SILENCE_S
 from egopose_ros.ros.tracks import ALIVE_S
 from egopose_ros.skeleton import SKELETONS
 from egopose_ros.structs import BodyPose, TrackingState
@@ -129,6 +131,25 @@ def test_camera_info_is_missed_only_once_images_have_come(monkeypatch) -> None:
         assert rigs.poll() is None
         assert logger.warning.called is said
     assert "images come, but no CameraInfo on camera_info" in logger.warning.call_args.args[0]
+
+
+def test_a_silent_publisher_is_reported_later_where_it_was_never_heard(monkeypatch) -> None:
+    now, notices, node = [100.0], Notices(mock.Mock()), mock.Mock()
+    monkeypatch.setattr(topics, "time", mock.Mock(monotonic=lambda: now[0]))
+    node.resolve_topic_name = lambda name: name
+    publisher = mock.Mock(topic_type="sensor_msgs/msg/Image")
+    publisher.qos_profile = QoSProfile(depth=1)
+    node.get_publishers_info_by_topic.return_value = [publisher]
+    topic = topics.Topic(node, [("image", Image)], lambda message: None, notices, silence_hint="Hint.")
+
+    def said(waited_s: float) -> bool:
+        now[0] += waited_s
+        topic.poll()
+        return notices.faults.get("image publishers") == "silent"
+
+    assert not said(0.0) and not said(0.9 * FIRST_SILENCE_S) and said(0.2 * FIRST_SILENCE_S)
+    topic._on_message(None)
+    assert not said(0.9 * SILENCE_S) and said(0.2 * SILENCE_S)
 
 
 def body_pose(name: str, *, full: bool) -> BodyPose:
