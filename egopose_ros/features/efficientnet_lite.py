@@ -33,10 +33,17 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
-def _pad(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Pad as TensorFlow's SAME does at sizes that the stride divides."""
-    total = kernel - stride
-    return F.pad(x, (total // 2, total - total // 2) * 2)
+def _padding(kernel: int, stride: int) -> int:
+    return kernel // 2 if stride == 1 else kernel // 2 + 1
+
+
+def _same(x: Tensor, stride: int) -> Tensor:
+    """Return what TensorFlow's SAME gives, at sizes that the stride divides, of a convolution with `_padding`.
+
+    Stride 2 wants one row less before than after: a row more on both sides and none of the first output is the same,
+    without the copy that padding makes.
+    """
+    return x if stride == 1 else x[..., 1:, 1:]
 
 
 class _Block(nn.Module):
@@ -45,13 +52,13 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
         super().__init__()
         hidden = inputs * expansion
-        self.kernel, self.stride = kernel, stride
+        self.stride = stride
         self.expands = expansion > 1
         if self.expands:
             self._expand_conv = nn.Conv2d(inputs, hidden, 1, bias=False)
             self._bn0 = _norm(hidden)
         self._depthwise_conv = Depthwise(
-            hidden, hidden, kernel, stride, kernel // 2 if stride == 1 else 0, groups=hidden, bias=False
+            hidden, hidden, kernel, stride, _padding(kernel, stride), groups=hidden, bias=False
         )
         self._bn1 = _norm(hidden)
         self._project_conv = nn.Conv2d(hidden, outputs, 1, bias=False)
@@ -60,9 +67,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
-        if self.stride > 1:
-            y = _pad(y, self.kernel, self.stride)
-        y = F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
+        y = F.relu6(self._bn1(_same(self._depthwise_conv(y), self.stride)), inplace=True)
         y = self._bn2(self._project_conv(y))
         return x + y if self.residual else y
 
@@ -80,7 +85,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self, classes: int = 0):
         """Make the classifier only where `classes` > 0."""
         super().__init__()
-        self._conv_stem = nn.Conv2d(3, 32, 3, 2, bias=False)
+        self._conv_stem = nn.Conv2d(3, 32, 3, 2, _padding(3, 2), bias=False)
         self._bn0 = _norm(32)
         blocks, inputs = [], 32
         for count, kernel, stride, expansion, outputs in _STAGES:
@@ -108,7 +113,7 @@ class EfficientNetLite0(nn.Module):
 
     def early_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps at strides 4 and 8 of normalised images (N, 3, H, W)."""
-        x = F.relu6(self._bn0(self._conv_stem(_pad(images, 3, 2))), inplace=True)
+        x = F.relu6(self._bn0(_same(self._conv_stem(images), 2)), inplace=True)
         x = self._blocks[:_FIRST_BLOCKS](x)
         return x, self._blocks[_FIRST_BLOCKS:_EARLY_BLOCKS](x)
 

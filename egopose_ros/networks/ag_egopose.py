@@ -115,6 +115,11 @@ class AgEgoPoseConfig(SquareConfig):
         if self.lookahead and self.attention == "causal" and not self.global_blocks:
             raise ConfigError("lookahead: expected a global block, through which it enters, got none")
 
+    @property
+    def own_temporal_backbone(self) -> bool:
+        """Whether the motion stream has an image backbone beside that of the heatmaps."""
+        return self.motion and self.temporal_backbone != "shared"
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -160,8 +165,7 @@ class ImageStreams(nn.Module):
     def __init__(self, config: AgEgoPoseConfig):
         super().__init__()
         self.spatial = HeatmapNetwork(config.spatial_backbone, JOINTS) if config.spatial else None
-        own = config.motion and config.temporal_backbone != "shared"
-        self.temporal = Trunk(config.temporal_backbone) if own else None
+        self.temporal = Trunk(config.temporal_backbone) if config.own_temporal_backbone else None
         self.motion = config.motion
 
     @property

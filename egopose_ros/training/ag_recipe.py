@@ -278,7 +278,7 @@ def _load_heatmaps(spatial: HeatmapNetwork, run: Path) -> None:
 
 def has(model: AgEgoPoseConfig, part: str) -> bool:
     """Return whether a network of these settings has a part."""
-    own = model.motion and model.temporal_backbone != "shared"
+    own = model.own_temporal_backbone
     return {
         "heatmaps": model.spatial, "backbone": own, "last_block": own, "projection": model.motion,
         "encoder": model.motion, "decoder": True,

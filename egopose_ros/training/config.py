@@ -126,9 +126,7 @@ class RunConfig:
     rooms for the same rendering. Those stages take both.
     """
 
-    network: str = option(
-        "egoposeformer_v2", "Network to train; the configuration file decides.", choices=("egoposeformer_v2", "ag_egopose")
-    )
+    network: str = option("egoposeformer_v2", "Network to train; the configuration file decides.")
     data: DataConfig = DataConfig()
     on_the_fly: bool = option(
         False, "Render a clip when training first asks for it, in the loader's processes, rather than all of them before."

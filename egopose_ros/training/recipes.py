@@ -93,7 +93,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> tuple[RunConfig
     if not isinstance(nested, dict):
         raise ConfigError(f"{path}: expected settings by name, got {type(nested).__name__}")
     settings = flatten({name: value for name, value in nested.items() if value is not None}) | overrides
-    name = settings.get("network", "egoposeformer_v2")
+    name = settings.get("network", RunConfig().network)
     if name not in RECIPES:
         raise ConfigError(f"{path}: network: expected one of {', '.join(NETWORKS)}, got '{name}'")
     named = [key for key in settings if key.startswith(_MODEL)]
