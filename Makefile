@@ -1,6 +1,6 @@
 # make setup    the environment .venv (TORCH=cuda for a GPU, PYTHON=... for another interpreter)
 # make demo     play the sample bag through the live graph
-# make test     the whole test suite
+# make test     the whole test suite, in two processes
 # ARGS="..." is handed on to the demo or to pytest.
 
 TORCH ?=
@@ -17,7 +17,7 @@ demo: setup
 	@.venv/bin/egopose demo $(ARGS)
 
 test: setup
-	@. .venv/bin/ros_environment.sh && .venv/bin/python -m pytest $(ARGS)
+	@. .venv/bin/ros_environment.sh && .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 clean:
 	rm -rf .venv build install log *.egg-info

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         estimator = EstimatorWatch(node)
         _play(bag, settings, player.rate, monitor, estimator, stack.enter_context(_children()))
         summary = _summary(monitor, estimator)
-    _report(summary)
+    _report(summary, estimator.frames_thinned_out)
     if arguments.json is not None:
         write_whole(arguments.json, json.dumps(summary, indent=2) + "\n")
     return 0
@@ -241,10 +241,11 @@ def _summary(monitor: GraphMonitor, estimator: EstimatorWatch) -> dict[str, Any]
     return summary
 
 
-def _report(summary: dict[str, Any]) -> None:
+def _report(summary: dict[str, Any], thinned_out: int) -> None:
     latency = summary["latency_ms"]
+    slow = f", {thinned_out} of them because the machine is too slow for every frame" if thinned_out else ""
     print(f"done: {summary['poses_out']} poses of {summary['frames_in']} frames by {summary['network']}")
-    print(f"  {summary['input_hz']:.1f} Hz in, {summary['output_hz']:.1f} Hz out, {summary['frames_dropped']} dropped")
+    print(f"  {summary['input_hz']:.1f} Hz in, {summary['output_hz']:.1f} Hz out, {summary['frames_dropped']} dropped{slow}")
     print(f"  latency p50 {latency['p50']:.1f}, p95 {latency['p95']:.1f}, p99 {latency['p99']:.1f} ms")
     if "mpjpe_mm" in summary:
         print(f"  MPJPE {summary['mpjpe_mm']:.1f} mm, PA-MPJPE {summary['pa_mpjpe_mm']:.1f} mm")

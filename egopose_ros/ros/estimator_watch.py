@@ -38,6 +38,11 @@ class EstimatorWatch:
         """Frames that reached it and were accepted."""
         return int(self._values.get("frames_in", 0))
 
+    @property
+    def frames_thinned_out(self) -> int:
+        """Frames of those that it left out to keep up."""
+        return int(self._values.get("frames_thinned_out", 0))
+
     def wait(self, timeout_s: float) -> bool:
         """Wait for the next diagnostics; say whether they came."""
         with self._news:
