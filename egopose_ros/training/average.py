@@ -21,6 +21,7 @@ from egopose_ros.networks.table import settings_of
 from egopose_ros.resources import cache_directory
 from egopose_ros.skeleton import skeleton
 from egopose_ros.training import cache, validation
+from egopose_ros.training.allocator import keep_freed_memory
 from egopose_ros.training.data import ClipDataset, in_batches
 from egopose_ros.training.recipes import load
 
@@ -61,6 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 0.0 <= arguments.share <= 1.0:
         parser.error(f"--share: expected 0..1, got {arguments.share:g}")
+    keep_freed_memory()
     config, _ = load(arguments.config)
     data, count = replace(config.data, seed=config.data.validation_seed), arguments.clips or config.data.validation_clips
     cache.render_missing(arguments.cache, "validation", data, count, 2)
