@@ -18,7 +18,7 @@ demo: setup
 
 test: setup
 	@# One thread each, or those of both wait for one another: half as fast on two cores.
-	@. .venv/bin/ros_environment.sh && OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@. .venv/bin/ros_environment.sh && OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 clean:
 	rm -rf .venv build install log *.egg-info
