@@ -102,8 +102,9 @@ def score(
 ) -> Scores:
     """Evaluate (T, J, 3) poses in metres under a protocol; a NaN joint of the truth is left out.
 
-    Poses are arrays, or what gives one for a slice of its rows, of which never all are asked for at once. Every frame counts once. `fps` is needed where the protocol reports motion, which is that within each of the
-    `stretches`, rows without a jump in time. ValueError for shapes that do not fit.
+    Poses are arrays, or what gives one for a slice of its rows, of which never all are asked for at once. Every frame
+    counts once. `fps` is needed where the protocol reports motion, which is that within each of the `stretches`, rows
+    without a jump in time. ValueError for shapes that do not fit.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{name}'; expected one of {', '.join(PROTOCOLS)}")

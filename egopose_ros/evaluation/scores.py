@@ -71,8 +71,10 @@ class Comparison:
 
     def part(self, rows: slice) -> Comparison:
         """Return some of the frames."""
-        arrays = {name: getattr(self, name)[rows] for name in ("predicted", "truth", "visible") if getattr(self, name) is not None}
-        return replace(self, run=self.run.part(rows), **arrays)
+        visible = None if self.visible is None else self.visible[rows]
+        return replace(
+            self, run=self.run.part(rows), predicted=self.predicted[rows], truth=self.truth[rows], visible=visible
+        )
 
     def parts(self) -> Iterator[Comparison]:
         """Yield all frames, as many at a time as memory takes."""

@@ -17,8 +17,7 @@ from typing import Any, Callable
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from egopose_ros.config import Config, ConfigError, replace
@@ -27,6 +26,7 @@ from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.params import Parameters
 from egopose_ros.ros.publishers import Publishers
 from egopose_ros.ros.session import Session
+from egopose_ros.ros.spinning import spin
 
 
 def load_pipeline(config: Config) -> Any:
@@ -189,11 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        executor.spin()
-    except (ExternalShutdownException, rclpy_implementation.RCLError):
-        # The signal invalidates the context at once, under a callback that is publishing as well.
-        if rclpy.ok():
-            raise
+        spin(executor)
     finally:
         node.close()
         executor.shutdown()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from egopose_ros import msg
@@ -27,6 +27,7 @@ from egopose_ros.ros.bag_poses import placed
 from egopose_ros.ros.messages import named_pose
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.session import POLL_S
+from egopose_ros.ros.spinning import spin
 from egopose_ros.ros.topics import Topic
 from egopose_ros.structs import DEGREES_OF_FREEDOM, BodyPose
 
@@ -150,10 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         node = Evaluator()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
+        spin(executor)
         for line in node.refused():
             print(f"evaluator: {line}", file=sys.stderr)
         node.write()

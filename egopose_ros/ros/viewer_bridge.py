@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Sequence
 import numpy as np
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -26,6 +26,7 @@ from egopose_ros.ros.diagnostics import Statistics
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.rig_source import RigSource
 from egopose_ros.ros.session import POLL_S
+from egopose_ros.ros.spinning import spin
 from egopose_ros.ros.tf_tree import listen
 from egopose_ros.ros.topics import Topic
 from egopose_ros.structs import BodyPose, TrackingState
@@ -177,7 +178,7 @@ def watching(viewer: ViewerConfig, monitor: GraphMonitor, page: Page | None) -> 
         bridge = ViewerBridge(node, viewer, monitor, page)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        spinner = threading.Thread(target=_spin, args=(executor,), name="viewer_ros", daemon=True)
+        spinner = threading.Thread(target=spin, args=(executor,), name="viewer_ros", daemon=True)
         spinner.start()
         try:
             yield node
@@ -188,8 +189,3 @@ def watching(viewer: ViewerConfig, monitor: GraphMonitor, page: Page | None) -> 
             node.destroy_node()
     finally:
         rclpy.try_shutdown()
-
-
-def _spin(executor: SingleThreadedExecutor) -> None:
-    with contextlib.suppress(ExternalShutdownException):
-        executor.spin()

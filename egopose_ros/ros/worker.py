@@ -52,6 +52,8 @@ class Load:
         if not self._runs or len(self._arrivals_s) < 2:
             return frames
         period_s = (self._arrivals_s[-1] - self._arrivals_s[0]) / (len(self._arrivals_s) - 1)
+        if np.median([duration_s for _, _, duration_s in self._runs]) < period_s:
+            return frames
         singles = [duration_s for _, count, duration_s in self._runs if count == 1]
         if not singles:
             return 1

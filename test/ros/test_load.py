@@ -191,6 +191,16 @@ def test_frames_are_left_out_only_where_all_of_them_would_make_poses_late(fixed,
         assert np.mean(durations[taken // 2 :]) < 1.5 * (fixed + each)
 
 
+def test_frames_that_come_in_bursts_all_go_along_where_there_is_time() -> None:
+    load, now = Load(), 0.0
+    for _ in range(200):
+        for _ in range(2):
+            load.came(now)
+        assert load.room(2) == 2
+        load.ran(now + 0.02, 2, 0.02)
+        now += 1 / 15
+
+
 @pytest.mark.parametrize("slow", [{"lookahead": 2}], indirect=True)
 def test_a_network_that_looks_ahead_has_each_frame_once_and_late(slow) -> None:
     log, probe = slow

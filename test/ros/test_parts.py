@@ -10,9 +10,12 @@ import pytest
 pytest.importorskip("rclpy", reason="messages need rclpy")
 pytest.importorskip("egopose_ros.msg", reason="messages need to be built: make setup")
 
+import rclpy
 from graph_probe import transforms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image
@@ -24,6 +27,7 @@ from egopose_ros.ros.diagnostics import RATE_WINDOW_S, Rate
 from egopose_ros.ros.messages import PoseStatus, in_global_frame, pose_from_message, pose_message, to_ns, to_stamp
 from egopose_ros.ros.notices import LASTING_S, REPEAT_S, Notices
 from egopose_ros.ros.publishers import RateLimit
+from egopose_ros.ros.spinning import spin
 from egopose_ros.ros.stamps import FrameLock, StampGate, Verdict
 from egopose_ros.ros.tf_tree import TfTree
 from egopose_ros.ros.topics import FIRST_SILENCE_S, SILENCE_S
@@ -150,6 +154,26 @@ def test_a_silent_publisher_is_reported_later_where_it_was_never_heard(monkeypat
     assert not said(0.0) and not said(0.9 * FIRST_SILENCE_S) and said(0.2 * FIRST_SILENCE_S)
     topic._on_message(None)
     assert not said(0.9 * SILENCE_S) and said(0.2 * SILENCE_S)
+
+
+def test_spinning_ends_with_the_context_under_whatever_callback() -> None:
+    """A signal falls into a callback that asks the graph; an error of a live context is raised."""
+    context = Context()
+    rclpy.init(context=context)
+    node, executor = rclpy.create_node("asks", context=context), SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    broken = node.create_timer(0.01, lambda: node.get_publishers_info_by_topic("not a topic"))
+    with pytest.raises(Exception, match="not a topic"):
+        spin(executor)
+    node.destroy_timer(broken)
+
+    def asked() -> None:
+        context.handle.shutdown()  # as rclpy does on a signal
+        node.get_publishers_info_by_topic("image")
+
+    node.create_timer(0.01, asked)
+    spin(executor)
+    assert not context.ok()
 
 
 def body_pose(name: str, *, full: bool) -> BodyPose:
