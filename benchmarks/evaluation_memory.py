@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,6 +20,7 @@ from pathlib import Path
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from tqdm import tqdm
 
+from egopose_ros.evaluation.rows import temporary_directory
 from egopose_ros.synth.sample import sample_bag
 
 _HEADLESS = ("tf2_msgs/msg/TFMessage", "egopose_ros/msg/Skeleton")
@@ -47,8 +48,7 @@ def repeat(bag: Path, times: int, output: Path) -> None:
                     data = bytearray(data)
                     struct.pack_into("<iI", data, 4, *divmod(header_ns, 10**9))
                 writer.write(connections[connection.id], stamp_ns + turn * length_ns, bytes(data))
-    for name in ("calibration.yaml",):
-        (output / name).write_bytes((bag / name).read_bytes())
+    shutil.copy(bag / "calibration.yaml", output)
 
 
 def evaluate(bag: Path, output: Path, settings: list[str]) -> tuple[float, float, int]:
@@ -83,7 +83,7 @@ def main() -> int:
     settings = [part for item in arguments.set for part in ("--set", item)]
     rows = []
     for times in arguments.times:
-        with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+        with tempfile.TemporaryDirectory(dir=temporary_directory()) as folder:
             repeat(bag, times, Path(folder) / "bag")
             anonymous_mb, resident_mb, frames = evaluate(Path(folder) / "bag", Path(folder) / "out", settings)
         print(f"{frames:8d} frames {anonymous_mb:8.0f} MB anonymous {resident_mb:8.0f} MB with pages of files", flush=True)

@@ -185,9 +185,9 @@ def from_above(comparisons: Sequence[Comparison]) -> str:
         axes = figure.subplots()
         first = placed[0][0]
         axes.plot(*_path(first.run).T, color=_TRUTH, lw=1.2, label="head camera")
-        axes.plot(*_standing(first, first.placed()[1]).T, "x", color=_TRUTH, ms=5, label="feet that stand, truth")
+        axes.plot(*_standing(first, first.placed[1]).T, "x", color=_TRUTH, ms=5, label="feet that stand, truth")
         for comparison, colour in placed:
-            feet = _standing(comparison, comparison.placed()[0])
+            feet = _standing(comparison, comparison.placed[0])
             axes.plot(*feet.T, "o", color=colour, ms=3.5, alpha=0.5, mew=0, label=f"the same, {comparison.run.label}")
         axes.set_aspect("equal", "datalim")
         axes.set(xlabel="x [m]", ylabel="y [m]")
@@ -199,7 +199,7 @@ def from_above(comparisons: Sequence[Comparison]) -> str:
 def _standing(comparison: Comparison, joints_world: Joints) -> np.ndarray:
     """Return where feet are (N, 2) in the frames in which they stand by the truth."""
     feet = feet_of(comparison.skeleton)
-    truth, own = (columns(joints, feet) for joints in (comparison.placed()[1], joints_world))
+    truth, own = (columns(joints, feet) for joints in (comparison.placed[1], joints_world))
     still = speeds(truth, comparison.run.rate_hz) < CONTACT_M_S
     points = gathered(own[rows][still[rows]][:, :2] for rows in slices(len(truth)))
     return _every(points[np.isfinite(points).all(-1)])

@@ -10,7 +10,7 @@ from typing import Callable, Iterable
 
 import numpy as np
 
-from egopose_ros.evaluation.rows import Derived, gathered, slices
+from egopose_ros.evaluation.rows import Derived, gathered, mean, slices
 
 Joints = np.ndarray | Derived
 
@@ -18,6 +18,11 @@ Joints = np.ndarray | Derived
 def columns(joints: Joints, some: list[int]) -> Derived:
     """Return some of the joints."""
     return Derived((len(joints), len(some), 3), lambda rows: joints[rows][:, some])
+
+
+def measurable(truth: Joints) -> bool:
+    """Return whether joints are long enough for every metric here, and known somewhere."""
+    return len(truth) > 3 and any(np.isfinite(truth[rows]).any() for rows in slices(len(truth)))
 
 
 def mpjve(predicted: Joints, truth: Joints, fps: float) -> float:
@@ -47,13 +52,13 @@ def foot_skate(feet: Joints, contact: np.ndarray, fps: float, up: int = 2) -> fl
             speed = np.linalg.norm(np.diff(horizontal, axis=0), axis=-1) * fps
             yield speed[contact[rows][1:] & contact[rows][:-1]]
 
-    return _mean(planted())
+    return mean(planted())
 
 
 def ground_penetration(joints: Joints, floor_height: float = 0.0, up: int = 2) -> float:
     """Return how far the lowest joint of a frame is below the floor [m], mean over frames."""
     lowest = (np.nanmin(joints[rows][..., up], axis=-1) for rows in slices(len(joints)))
-    return _mean(np.maximum(0.0, floor_height - heights) for heights in lowest)
+    return mean(np.maximum(0.0, floor_height - heights) for heights in lowest)
 
 
 def speeds(joints: Joints, fps: float) -> np.ndarray:
@@ -74,13 +79,4 @@ def _mean_change(frames: int, get: Callable[[slice], np.ndarray], order: int) ->
     """Return the mean length of the differences of some order of vectors (T, J, 3)."""
     if frames <= order:
         raise ValueError(f"expected more than {order} frames, got {frames}")
-    return _mean(np.linalg.norm(np.diff(get(rows), n=order, axis=0), axis=-1) for rows in slices(frames, order))
-
-
-def _mean(pieces: Iterable[np.ndarray]) -> float:
-    """Return the mean of all that is known; NaN where nothing is."""
-    total, count = 0.0, 0
-    for values in pieces:
-        known = values[~np.isnan(values)]
-        total, count = total + float(known.sum()), count + len(known)
-    return total / count if count else float("nan")
+    return mean(np.linalg.norm(np.diff(get(rows), n=order, axis=0), axis=-1) for rows in slices(frames, order))

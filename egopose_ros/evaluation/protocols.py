@@ -11,8 +11,8 @@ from typing import Callable, Sequence
 import numpy as np
 
 from egopose_ros.evaluation import metrics
-from egopose_ros.evaluation.motion import Joints, ground_penetration, jitter, mpjve
-from egopose_ros.evaluation.rows import Derived, gathered, slices
+from egopose_ros.evaluation.motion import Joints, ground_penetration, jitter, measurable, mpjve
+from egopose_ros.evaluation.rows import Derived, mean, slices
 from egopose_ros.skeleton import skeleton
 
 _ARMS = ("collar", "shoulder", "elbow", "wrist", "finger")
@@ -129,24 +129,17 @@ def score(
         counts += (~np.isnan(errors)).sum(0)
 
     def over_frames(metric: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
-        return _mean(gathered(metric(*pair(rows)) for rows in slices(len(truth))))
+        return mean(metric(*pair(rows)) for rows in slices(len(truth)))
 
     def over_joints(rows: Sequence[int]) -> float:
         count = counts[rows].sum()
         return float(totals[rows].sum() / count) if count else float("nan")
 
-    parts = []
-    for rows in stretches if protocol.motion else ():
-        first, stop, _ = rows.indices(len(truth))
-        shape = (stop - first, len(names), 3)
-        own, true = (
-            Derived(shape, lambda part, side=side, first=first: pair(slice(first + part.start, first + part.stop))[side])
-            for side in (0, 1)
-        )
-        if len(true) > 3 and any(np.isfinite(true[piece]).any() for piece in slices(len(true))):
-            parts.append((own, true))
-    weights = [len(true) for _, true in parts]
-    every = Derived((len(truth), len(names), 3), lambda rows: pair(rows)[0])
+    shape = (len(truth), len(names), 3)
+    own, true = Derived(shape, lambda rows: pair(rows)[0]), Derived(shape, lambda rows: pair(rows)[1])
+    parts = [(own.part(rows), true.part(rows)) for rows in stretches] if protocol.motion else []
+    parts = [(p, t) for p, t in parts if measurable(t)]
+    weights = [len(t) for _, t in parts]
     bare = [joint.removeprefix("left_").removeprefix("right_") for joint in names]
     members = {region: [row for row, joint in enumerate(bare) if joint in joints] for region, joints in protocol.regions}
     return Scores(
@@ -157,9 +150,9 @@ def score(
         over_frames(metrics.ba_mpjpe) if protocol.bone_alignment else None,
         tuple((joint, over_joints([row])) for row, joint in enumerate(names)) if protocol.absolute else (),
         tuple((region, over_joints(rows)) for region, rows in members.items()),
-        _weighted([mpjve(own, true, fps) for own, true in parts], weights),
-        _weighted([jitter(own, fps) for own, _ in parts], weights),
-        ground_penetration(every) if protocol.motion else None,
+        _weighted([mpjve(p, t, fps) for p, t in parts], weights),
+        _weighted([jitter(p, fps) for p, _ in parts], weights),
+        ground_penetration(own) if protocol.motion else None,
     )
 
 
@@ -167,8 +160,3 @@ def _weighted(values: list[float], weights: list[int]) -> float | None:
     """Average over those that are known; None without any."""
     known = [(value, weight) for value, weight in zip(values, weights) if np.isfinite(value)]
     return sum(value * weight for value, weight in known) / sum(weight for _, weight in known) if known else None
-
-
-def _mean(frames: np.ndarray) -> float:
-    """Average over the frames that have truth; NaN where none has."""
-    return float(np.nanmean(frames)) if np.isfinite(frames).any() else float("nan")

@@ -85,7 +85,7 @@ def published_json(comparison: Comparison) -> dict[str, Any]:
     moving = PROTOCOLS[c.protocol].motion
     if moving and not c.in_world:
         return {}
-    pair = c.placed() if moving else (c.predicted, c.truth)
+    pair = c.placed if moving else (c.predicted, c.truth)
     scores = protocol_score(c.protocol, *pair, fps=c.run.rate_hz, stretches=stretches(c))
     lengths = {
         "mpjpe_mm": scores.mpjpe, "pa_mpjpe_mm": scores.pa_mpjpe, "ba_mpjpe_mm": scores.ba_mpjpe,

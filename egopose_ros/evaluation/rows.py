@@ -17,6 +17,8 @@ _IN_MEMORY = 4_000_000
 """bytes"""
 _AT_ONCE = 1_000_000
 """bytes that are written at once"""
+_BINS = 4096
+"""of the histogram in which a percentile is looked for"""
 
 
 class Rows:
@@ -46,7 +48,7 @@ class Rows:
         self._tail += rows.astype(self._dtype, copy=False).tobytes()
         self._count += len(rows)
         if self._file is None and len(self._tail) > _IN_MEMORY:
-            self._file = tempfile.TemporaryFile(dir=_directory())
+            self._file = tempfile.TemporaryFile(dir=temporary_directory())
         if self._file is not None and len(self._tail) > _AT_ONCE:
             self._flush(self._file)
 
@@ -83,6 +85,11 @@ class Derived:
     def __getitem__(self, rows: slice) -> np.ndarray:
         return self._get(slice(*rows.indices(len(self))))
 
+    def part(self, rows: slice) -> Derived:
+        """Return some neighbouring rows, worked out when they are asked for."""
+        first, stop, _ = rows.indices(len(self))
+        return Derived((stop - first, *self.shape[1:]), lambda part: self[first + part.start : first + part.stop])
+
 
 def gathered(pieces: Iterable[np.ndarray]) -> np.ndarray:
     """Return pieces (n, ...), one at least, as one array (N, ...)."""
@@ -96,11 +103,18 @@ def gathered(pieces: Iterable[np.ndarray]) -> np.ndarray:
     return rows.array()
 
 
+def joined(values: list[np.ndarray | None]) -> np.ndarray | None:
+    """Return arrays one after the other; None where one is missing."""
+    if any(value is None for value in values):
+        return None
+    return gathered(value[rows] for value in values for rows in slices(len(value)))
+
+
 def blank(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
     """Return an array of NaN to write to, which lies on disk where it is large."""
     if math.prod(shape) * np.dtype(dtype).itemsize <= _IN_MEMORY:
         return np.full(shape, np.nan, dtype)
-    with tempfile.TemporaryFile(dir=_directory()) as file:
+    with tempfile.TemporaryFile(dir=temporary_directory()) as file:
         values = np.memmap(file, dtype, "w+", shape=shape)
     for rows in slices(len(values)):
         values[rows] = np.nan
@@ -145,10 +159,16 @@ def percentile(pieces: Callable[[], Iterable[np.ndarray]], percent: float) -> fl
     return float(low + (high - low) * (place - ranks[0]))
 
 
-_BINS = 4096
+def mean(pieces: Iterable[np.ndarray]) -> float:
+    """Return the mean of all that is known in pieces; NaN where nothing is."""
+    total, count = 0.0, 0
+    for values in pieces:
+        known = values[~np.isnan(values)]
+        total, count = total + float(known.sum()), count + len(known)
+    return total / count if count else math.nan
 
 
-def _directory() -> str | None:
+def temporary_directory() -> str | None:
     """Return the folder of temporary files; None for that of `tempfile`."""
     usual = Path("/var/tmp")
     return None if os.environ.get("TMPDIR") or not os.access(usual, os.W_OK) else str(usual)

@@ -7,7 +7,7 @@ from typing import Iterator
 
 import numpy as np
 
-from egopose_ros.evaluation.rows import Rows, gathered, percentile, slices
+from egopose_ros.evaluation.rows import Rows, gathered, joined, percentile, slices
 from egopose_ros.geometry import rigid
 from egopose_ros.skeleton import skeleton
 from egopose_ros.structs import BodyPose
@@ -67,6 +67,7 @@ class Run:
 _COLUMNS = (
     "stamps_ns", "joints", "covariance", "confidence", "T_world_camera", "segment", "age_s", "step_s", "window_length"
 )  # fmt: skip
+_OPTIONAL = {"covariance", "confidence"}
 
 
 class RunBuilder:
@@ -97,7 +98,7 @@ class RunBuilder:
         }
         for name, (value, shape, dtype) in values.items():
             row = np.full(shape, np.nan, dtype) if value is None else np.asarray(value, dtype)
-            if not np.isnan(row).all():
+            if name in _OPTIONAL and not np.isnan(row).all():
                 self._told.add(name)
             self._rows.setdefault(name, Rows(shape, dtype)).append(row)
 
@@ -113,9 +114,7 @@ class RunBuilder:
         if self.last_stamp_ns is None:
             raise ValueError(f"{label}: expected at least one frame, got none")
         columns = {name: rows.array() for name, rows in self._rows.items()}
-        for name in ("covariance", "confidence"):
-            if name not in self._told:
-                columns[name] = None
+        columns.update(dict.fromkeys(_OPTIONAL - self._told))
         return Run(
             label, network, weights_trained, self.skeleton, **columns,
             frames_dropped=frames_dropped, degrees_of_freedom=degrees_of_freedom,
@@ -133,16 +132,6 @@ def merge_runs(runs: list[Run]) -> Run:
         frames_dropped=sum(run.frames_dropped for run in runs),
         **{name: joined([getattr(run, name) for run in runs]) for name in names},
     )
-
-
-def joined(values: list[np.ndarray | None]) -> np.ndarray | None:
-    """Return arrays one after the other; None where one is missing."""
-    return None if any(value is None for value in values) else gathered(_pieces(values))
-
-
-def _pieces(values: list[np.ndarray]) -> Iterator[np.ndarray]:
-    for value in values:
-        yield from (value[rows] for rows in slices(len(value)))
 
 
 UNLIKE = "had another window: a frame was lost on its way to the node, or came without its head pose"

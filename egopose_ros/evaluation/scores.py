@@ -13,8 +13,8 @@ import numpy as np
 
 from egopose_ros.evaluation import metrics, motion
 from egopose_ros.evaluation.protocols import PROTOCOLS
-from egopose_ros.evaluation.rows import Derived, Rows, gathered, percentile, slices
-from egopose_ros.evaluation.runs import Run, joined, merge_runs
+from egopose_ros.evaluation.rows import Derived, Rows, gathered, joined, percentile, slices
+from egopose_ros.evaluation.runs import Run, merge_runs
 from egopose_ros.evaluation.truth import Truth, TruthError
 from egopose_ros.evaluation.uncertainty import LEVELS, Calibration, Coverage
 from egopose_ros.geometry import rigid
@@ -90,16 +90,14 @@ class Comparison:
         """(T, J) whether there is truth"""
         return np.isfinite(self.truth).all(-1)
 
-    def placed(self, rows: slice = slice(None)) -> tuple[Derived, Derived]:
-        """Return some of the predicted and true joints (T, J, 3), in the world with a head pose, else in the camera's frame."""
-        first, stop, _ = rows.indices(self.run.size)
+    @property
+    def placed(self) -> tuple[Derived, Derived]:
+        """Predicted and true joints (T, J, 3), in the world where there is a head pose, else in the camera's frame"""
 
-        def get(joints: np.ndarray, part: slice) -> np.ndarray:
-            part = slice(first + part.start, first + part.stop)
-            return rigid.apply(self.run.T_world_camera[part], joints[part]) if self.in_world else joints[part]
+        def get(joints: np.ndarray, rows: slice) -> np.ndarray:
+            return rigid.apply(self.run.T_world_camera[rows], joints[rows]) if self.in_world else joints[rows]
 
-        shape = (stop - first, *self.truth.shape[1:])
-        return tuple(Derived(shape, partial(get, joints)) for joints in (self.predicted, self.truth))
+        return tuple(Derived(joints.shape, partial(get, joints)) for joints in (self.predicted, self.truth))
 
     @property
     def covariance(self) -> np.ndarray | None:
@@ -194,12 +192,13 @@ def score(comparison: Comparison, draws: int = DRAWS) -> dict[str, Metric]:
     """Return every metric that can be had, by name with its unit."""
     c = comparison
     sums: dict[str, Rows] = {}
+    counts = []
     for part in c.parts():
+        counts.append(metrics.count_within(part.predicted, part.truth, metrics.AUC_THRESHOLDS))
         for name, pair in _samples(part).items():
             sums.setdefault(name, Rows((2,))).extend(np.stack(pair, -1))
     block = _block(c)
     result = {name: metric for name, rows in sums.items() if (metric := bootstrap(*rows.array().T, block, draws))}
-    counts = [metrics.count_within(part.predicted, part.truth, metrics.AUC_THRESHOLDS) for part in c.parts()]
     within, known = (sum(values) for values in zip(*counts))
     result["auc"] = Metric(100.0 * float(np.mean(within / known)))
     p95_m = percentile(lambda: (np.where(part.known, part.errors, np.nan) for part in c.parts()), 95.0)
@@ -304,8 +303,8 @@ def _motion(c: Comparison) -> dict[str, Metric]:
     rate = c.run.rate_hz
     parts: dict[str, list[tuple[float, int]]] = {}
     for rows in stretches(c):
-        predicted, truth = c.placed(rows)
-        if len(truth) < 4 or not any(np.isfinite(truth[piece]).any() for piece in slices(len(truth))):
+        predicted, truth = (joints.part(rows) for joints in c.placed)
+        if not motion.measurable(truth):
             continue
         found = {
             "mpjve_mm_s": 1000.0 * motion.mpjve(predicted, truth, rate),

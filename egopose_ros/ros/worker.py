@@ -49,7 +49,7 @@ class Load:
 
         What is not known of the last seconds is tried: one frame, then two.
         """
-        if not self._runs or len(self._arrivals_s) < 2:
+        if frames == 1 or not self._runs or len(self._arrivals_s) < 2:
             return frames
         period_s = (self._arrivals_s[-1] - self._arrivals_s[0]) / (len(self._arrivals_s) - 1)
         if np.median([duration_s for _, _, duration_s in self._runs]) < period_s:
