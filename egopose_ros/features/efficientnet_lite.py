@@ -7,11 +7,13 @@ stride 2 pads below and right more than above and left, and batch norms divide b
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egopose_ros.features.depthwise import Depthwise
+from egopose_ros.features.convolution import Depthwise, normed
 
 _STAGES = (
     # blocks, kernel, stride, expansion, outputs
@@ -34,21 +36,27 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
-def _padding(kernel: int, stride: int) -> int:
-    return kernel // 2 if stride == 1 else kernel // 2 + 1
-
-
-def _same(x: Tensor, stride: int) -> Tensor:
-    """Return what TensorFlow's SAME gives, at sizes that the stride divides, of a convolution with `_padding`.
+class _Same(nn.Conv2d):
+    """A convolution padded as by TensorFlow's SAME, for sizes that the stride divides.
 
     Stride 2 wants one row less before than after: a row more on both sides and none of the first output is the same,
     without the copy that padding makes. Where gradients are wanted the rest is copied: a batch norm takes ten times as
     long to go back through a view.
     """
-    if stride == 1:
-        return x
-    rest = x[..., 1:, 1:]
-    return rest.contiguous(memory_format=torch.channels_last) if torch.is_grad_enabled() else rest
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, **settings: Any):
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2 + (stride > 1), bias=False, **settings)
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = super()._conv_forward(x, weight, bias)
+        if self.stride == (1, 1):
+            return y
+        y = y[..., 1:, 1:]
+        return y.contiguous(memory_format=torch.channels_last) if torch.is_grad_enabled() else y
+
+
+class _SameDepthwise(_Same, Depthwise):
+    """The same of each channel."""
 
 
 class _Block(nn.Module):
@@ -57,23 +65,20 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
         super().__init__()
         hidden = inputs * expansion
-        self.stride = stride
         self.expands = expansion > 1
         if self.expands:
             self._expand_conv = nn.Conv2d(inputs, hidden, 1, bias=False)
             self._bn0 = _norm(hidden)
-        self._depthwise_conv = Depthwise(
-            hidden, hidden, kernel, stride, _padding(kernel, stride), groups=hidden, bias=False
-        )
+        self._depthwise_conv = _SameDepthwise(hidden, hidden, kernel, stride, groups=hidden)
         self._bn1 = _norm(hidden)
         self._project_conv = nn.Conv2d(hidden, outputs, 1, bias=False)
         self._bn2 = _norm(outputs)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
-        y = F.relu6(self._bn1(_same(self._depthwise_conv(y), self.stride)), inplace=True)
-        y = self._bn2(self._project_conv(y))
+        y = F.relu6(normed(self._expand_conv, self._bn0, x), inplace=True) if self.expands else x
+        y = F.relu6(normed(self._depthwise_conv, self._bn1, y), inplace=True)
+        y = normed(self._project_conv, self._bn2, y)
         return x + y if self.residual else y
 
 
@@ -90,7 +95,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self, classes: int = 0):
         """Make the classifier only where `classes` > 0."""
         super().__init__()
-        self._conv_stem = nn.Conv2d(3, 32, 3, 2, _padding(3, 2), bias=False)
+        self._conv_stem = _Same(3, 32, 3, 2)
         self._bn0 = _norm(32)
         blocks, inputs = [], 32
         for count, kernel, stride, expansion, outputs in _STAGES:
@@ -118,7 +123,7 @@ class EfficientNetLite0(nn.Module):
 
     def early_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps at strides 4 and 8 of normalised images (N, 3, H, W)."""
-        x = F.relu6(self._bn0(_same(self._conv_stem(images), 2)), inplace=True)
+        x = F.relu6(normed(self._conv_stem, self._bn0, images), inplace=True)
         x = self._blocks[:_FIRST_BLOCKS](x)
         return x, self._blocks[_FIRST_BLOCKS:_EARLY_BLOCKS](x)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from egopose_ros.features.depthwise import Depthwise
+from egopose_ros.features.convolution import Depthwise
 from egopose_ros.features.statistics import IMAGENET
 
 

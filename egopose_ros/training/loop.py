@@ -197,6 +197,10 @@ class Trainer:
                 parameters = [p for p in trained if (p.ndim > 1) == wide]
                 if parameters:
                     groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
+        if self.config.fixed_norms:
+            for norm in self.network.modules():
+                if isinstance(norm, nn.BatchNorm2d):
+                    norm.eval()
         self.losses = together(losses, self.processes) if settings.steps else losses
         return torch.optim.AdamW(groups, lr=settings.learning_rate)
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from egopose_ros.features.backbones import BACKBONES, ImageEncoder, fold_batch_norms, load_published
+from egopose_ros.features.convolution import normed
 
 
 def published_keys(name):
@@ -75,6 +76,24 @@ def test_folding_batch_norms_changes_no_output(name):
         fold_batch_norms(encoder.backbone)
         assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
         torch.testing.assert_close(encoder(images), before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 8])
+def test_a_convolution_with_its_norm_has_the_gradients_of_the_two(training, stride, groups):
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv2d(8, 8, 3, stride, 1, groups=groups, bias=False), nn.BatchNorm2d(8)
+    for value in (norm.weight, norm.bias, norm.running_mean):
+        nn.init.normal_(value)
+    nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    x, toward = torch.randn(4, 8, 6, 6, requires_grad=True), torch.randn(4, 8, 6 // stride, 6 // stride)
+    found = []
+    for way in (lambda: normed(convolution, norm, x), lambda: norm(convolution(x))):
+        own = [x, *convolution.parameters(), *norm.train(training).parameters()]
+        y = way()
+        found.append([y.detach(), *torch.autograd.grad((y * toward).sum(), own)])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def test_training_in_bf16_has_the_gradients_of_fp32():

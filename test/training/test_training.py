@@ -62,6 +62,16 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path, clips):
         torch.testing.assert_close(parts.average.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
 
+def test_fixed_norms_keep_their_statistics_through_stages_and_validations(tmp_path, clips):
+    trainer = Trainer(settings(fixed_norms=True, validate_every=2), MODEL, tmp_path, clips, clips[:2])
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.run()
+    after = trainer.network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name for name in changed if "running" in name or "num_batches" in name} == set()
+    assert "encoder.backbone.conv_stem.weight" in changed
+
+
 def test_a_run_is_not_resumed_with_other_settings(tmp_path, clips):
     Trainer(settings(), MODEL, tmp_path, clips, clips[:2]).run(stop_after=1)
     other = Trainer(settings(**{"frames.learning_rate": 0.25}), MODEL, tmp_path, clips, clips[:2])
