@@ -50,8 +50,12 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "causal, 4 frames later": {"lookahead": 4},
         "bidirectional": {"attention": "bidirectional"},
         "bidirectional, 4 frames later": {"attention": "bidirectional", "lookahead": 4},
+        "heatmaps anew": {},
+        "heatmaps anew, by squared error": {"heatmap_loss": "mse"},
     },
 }
+ANEW = ("heatmaps anew", "heatmaps anew, by squared error")
+"""variants whose heatmaps begin as noise, on the source's backbone and pyramid, and are trained with them at first"""
 METRICS = ("mpjpe_mm", "pa_mpjpe_mm", "mpjve_mm_s", "wrist_mm", "lower_mm", "visible_mm")
 
 
@@ -71,9 +75,11 @@ def fitted(config: AgTrainConfig, window: int) -> AgTrainConfig:
     return replace(config, {"poses.frames": frames, "poses.batch": round(poses.batch * poses.frames / frames)})
 
 
-def trained(source: Any, changes: dict[str, Any], config: RunConfig, data: tuple[Any, ...], folder: Path) -> Path:
+def trained(source: Any, variant: str, config: RunConfig, heatmaps: int, data: tuple[Any, ...], folder: Path) -> Path:
     """Train a variant on the source's image encoder; return its checkpoint."""
-    model = {**settings_of(source), **changes}
+    model = {**settings_of(source), **VARIANTS[config.network][variant]}
+    if variant in ANEW:
+        config = replace(config, {"heatmaps.steps": heatmaps})
     if config.network == "ag_egopose":
         config = fitted(config, model["window"])
     if not model.get("spatial", True):
@@ -81,7 +87,9 @@ def trained(source: Any, changes: dict[str, Any], config: RunConfig, data: tuple
     trainer = Trainer(config, model, folder, *data)
     for network in (trainer.network, trainer.average):
         if model.get("spatial", True):
-            network.encoder.load_state_dict(source.encoder.state_dict())
+            own = network.encoder.state_dict() if variant in ANEW else {}
+            noise = {name: value for name, value in own.items() if name.startswith("spatial.decoder.heatmaps.")}
+            network.encoder.load_state_dict(source.encoder.state_dict() | noise)
         else:
             network.encoder.temporal.backbone.load_state_dict(source.encoder.spatial.backbone.state_dict())
     return trainer.run()
@@ -102,6 +110,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, help="how it was trained")
     parser.add_argument("--singles", type=int, default=1000, help="steps on single frames (default 1000)")
     parser.add_argument("--sequences", type=int, default=400, help="steps on clips (default 400)")
+    parser.add_argument("--heatmaps", type=int, default=150, help="steps on heatmaps learnt anew (default 150)")
     parser.add_argument("--clips", type=int, default=20, help="clips of the test split (default 20)")
     parser.add_argument("--only", nargs="+", default=[], help="some of the variants")
     parser.add_argument("--cache", type=Path, default=cache_directory() / "clips", help="folder of rendered clips")
@@ -109,6 +118,9 @@ def main() -> int:
     arguments = parser.parse_args()
     source, card = checkpoint.load(arguments.checkpoint)
     config, _ = load(arguments.config)
+    unknown = sorted(set(arguments.only) - set(VARIANTS[card.network]))
+    if unknown:
+        parser.error(f"--only: expected some of {', '.join(VARIANTS[card.network])}, got {', '.join(unknown)}")
     config = replace(config, {**stages(card.network, arguments.singles, arguments.sequences), "validate_every": 10**9})
     cache.render_run(arguments.cache, config, 2)
     data = cache.load_run(arguments.cache, config)
@@ -116,11 +128,10 @@ def main() -> int:
     cache.render_missing(arguments.cache, "test", test, arguments.clips, 2)
     clips = cache.load(arguments.cache, "test", test, arguments.clips)
     found: dict[str, dict[str, float]] = {}
-    for name, changes in tqdm(VARIANTS[card.network].items(), "variants"):
-        if arguments.only and name not in arguments.only:
-            continue
+    for name in tqdm(arguments.only or VARIANTS[card.network], "variants"):
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = measured(trained(source, changes, config, data, Path(folder)), card.network, clips)
+            path = trained(source, name, config, arguments.heatmaps, data, Path(folder))
+            found[name] = measured(path, card.network, clips)
         tqdm.write(f"| {name} | " + " | ".join(f"{found[name][metric]:.1f}" for metric in found[name]) + " |")
     print("| variant | " + " | ".join(METRICS) + " |")
     for name, numbers in found.items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egopose_ros.camera.interface import CameraModel, turn
+from egopose_ros.camera.interface import CameraModel, FocalModel, turn
 from egopose_ros.camera.solve import (
     Pair,
     derivative,
@@ -87,16 +87,14 @@ class OCam(CameraModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KannalaBrandt(CameraModel):
+class KannalaBrandt(FocalModel):
     """r = theta + k1 theta^3 + ... + k4 theta^9, as OpenCV's fisheye and ROS's `equidistant`."""
 
-    focal: tuple[float, float]
     k: tuple[float, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(min(self.focal) > 0, f"focal: expected above zero, got {self.focal}")
-        self._require_lengths(focal=2, **self._lengths)
+        self._require_lengths(**self._lengths)
 
     @property
     def _lengths(self) -> dict[str, int]:
@@ -130,14 +128,11 @@ class KannalaBrandt(CameraModel):
         plane = points[..., :2] * (direction * gain)[..., None]
         if self._bends:
             plane = distort(plane, _unit_gain, self._tangential, self._prism)
-        x, y = plane.unbind(-1)
-        return torch.stack([self.centre[0] + self.focal[0] * x, self.centre[1] + self.focal[1] * y], -1)
+        return self._pixels(plane)
 
     def _unproject(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        x = (pixels[..., 0] - self.centre[0]) / self.focal[0]
-        y = (pixels[..., 1] - self.centre[1]) / self.focal[1]
-        plane = torch.stack([x, y], -1)
-        solved = torch.ones_like(x, dtype=torch.bool)
+        plane = self._plane(pixels)
+        solved = torch.ones_like(plane[..., 0], dtype=torch.bool)
         if self._bends:
             plane, solved = undistort(plane, plane, _unit_gain, self._tangential, self._prism)
         radius = safe_norm(plane)
@@ -168,12 +163,6 @@ class KannalaBrandt(CameraModel):
         beyond = (radius - inner) / polynomial_at(slope, self.max_angle**2)
         return invert_monotone(function, inner, self.max_angle) + beyond
 
-    def _scaled(self, x: float, y: float) -> KannalaBrandt:
-        return dataclasses.replace(self, focal=(self.focal[0] * x, self.focal[1] * y))
-
-    def _turned(self) -> KannalaBrandt:
-        return dataclasses.replace(self, focal=self.focal[::-1])
-
 
 @dataclass(frozen=True, kw_only=True)
 class Fisheye62(KannalaBrandt):
@@ -190,7 +179,7 @@ class Fisheye62(KannalaBrandt):
         return self.p
 
     def _turned(self) -> Fisheye62:
-        return dataclasses.replace(self, focal=self.focal[::-1], p=turn(self.p))
+        return dataclasses.replace(super()._turned(), p=turn(self.p))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +198,7 @@ class Fisheye624(Fisheye62):
 
     def _turned(self) -> Fisheye624:
         (s1, s3), (s2, s4) = (turn(pair) for pair in self._prism)
-        return dataclasses.replace(self, focal=self.focal[::-1], p=turn(self.p), s=(s1, s2, s3, s4))
+        return dataclasses.replace(super()._turned(), s=(s1, s2, s3, s4))
 
 
 def _unit_gain(squared: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,6 +136,33 @@ class CameraModel(ABC):
             self._require(got == length, f"{name}: expected {length} numbers, got {got}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FocalModel(CameraModel):
+    """A camera whose formula gives a plane, which focal lengths scale to pixels."""
+
+    focal: tuple[float, float]
+    """of x and y [px]"""
+
+    def __post_init__(self) -> None:
+        self._require_lengths(focal=2)
+        self._require(min(self.focal) > 0, f"focal: expected above zero, got {self.focal}")
+        super().__post_init__()
+
+    def _pixels(self, plane: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+        x, y = plane.unbind(-1)
+        return torch.stack([self.centre[0] + self.focal[0] * x, self.centre[1] + self.focal[1] * y], -1)
+
+    def _plane(self, pixels: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+        x, y = pixels.unbind(-1)
+        return torch.stack([(x - self.centre[0]) / self.focal[0], (y - self.centre[1]) / self.focal[1]], -1)
+
+    def _scaled(self: Model, x: float, y: float) -> Model:
+        return dataclasses.replace(self, focal=(self.focal[0] * x, self.focal[1] * y))
+
+    def _turned(self: Model) -> Model:
+        return dataclasses.replace(self, focal=self.focal[::-1])
+
+
 def turn(vector: tuple[float, float]) -> tuple[float, float]:
     """Take an image-plane vector to axes that turned a quarter counter-clockwise with the image."""
     return vector[1], -vector[0]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egopose_ros.camera.interface import CameraModel
+from egopose_ros.camera.interface import FocalModel
 from egopose_ros.camera.solve import distort, invert_monotone, polynomial, safe_norm, undistort
 
 NO_DISTORTION = (0.0,) * 8
@@ -24,16 +24,14 @@ LIMIT_MARGIN = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanarModel(CameraModel):
+class PlanarModel(FocalModel):
     """Base of the models whose formula divides."""
 
-    focal: tuple[float, float]
     distortion: tuple[float, ...] = NO_DISTORTION
     """k1 k2 p1 p2 k3 k4 k5 k6, in OpenCV's order; k4 to k6 belong to the denominator"""
 
     def __post_init__(self) -> None:
-        self._require_lengths(focal=2, distortion=8)
-        self._require(min(self.focal) > 0, f"focal: expected above zero, got {self.focal}")
+        self._require_lengths(distortion=8)
         super().__post_init__()
 
     @abstractmethod
@@ -59,14 +57,11 @@ class PlanarModel(CameraModel):
             rim = self.max_plane_radius
             inner = plane * (rim / safe_norm(plane).clamp(min=rim))[..., None]
             plane = distort(inner, self._radial, self._tangential, NO_PRISM) + (plane - inner)
-        x, y = plane.unbind(-1)
-        return torch.stack([self.centre[0] + self.focal[0] * x, self.centre[1] + self.focal[1] * y], -1)
+        return self._pixels(plane)
 
     def _unproject(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        x = (pixels[..., 0] - self.centre[0]) / self.focal[0]
-        y = (pixels[..., 1] - self.centre[1]) / self.focal[1]
-        plane = torch.stack([x, y], -1)
-        solved = torch.ones_like(x, dtype=torch.bool)
+        plane = self._plane(pixels)
+        solved = torch.ones_like(plane[..., 0], dtype=torch.bool)
         if any(self.distortion):
             plane, solved = undistort(plane, self._radial_inverse(plane), self._radial, self._tangential, NO_PRISM)
         rim = self.max_plane_radius
@@ -98,12 +93,9 @@ class PlanarModel(CameraModel):
         radius = invert_monotone(function, distorted, self.max_plane_radius)
         return plane.detach() * torch.where(distorted > 0, radius / distorted.clamp(min=1e-12), 1.0)[..., None]
 
-    def _scaled(self, x: float, y: float) -> PlanarModel:
-        return dataclasses.replace(self, focal=(self.focal[0] * x, self.focal[1] * y))
-
     def _turned(self) -> PlanarModel:
         k1, k2, p1, p2, *rest = self.distortion
-        return dataclasses.replace(self, focal=self.focal[::-1], distortion=(k1, k2, -p2, p1, *rest))
+        return dataclasses.replace(super()._turned(), distortion=(k1, k2, -p2, p1, *rest))
 
 
 @dataclass(frozen=True, kw_only=True)
