@@ -27,6 +27,8 @@ Where the paper is silent, or says two things:
 - A frame's queries attend to that frame's 15 memory tokens, which hold its motion. Embedding and motion are made
   alike for every joint, so that the tokens would be a set, in which a query could not tell its joint's heatmap from
   another's; the paper calls them joint-conditioned. A learned vector of its joint is added to each (`joint_identity`).
+  It starts as the joint's query, and queries and keys are projected alike at first, so that a query begins with half
+  of its attention on the token of its own joint.
 - Without cross-attention (ablation) every joint's token starts from its own memory token and the decoder keeps its
   self-attention.
 - Causal variant: a local block sees as many frames as before, all of them past; convolutions look back. `lookahead`
@@ -227,6 +229,10 @@ class MotionProjection(nn.Module):
         return self.norm(self.linear(features))
 
 
+_MEMORY_GAIN = 8.0
+"""brings what a memory token says at first to the scale of what says whose it is"""
+
+
 class JointDecoder(nn.Module):
     """Joint tokens, their memory and the layers between: eq. 4 and 5."""
 
@@ -238,10 +244,15 @@ class JointDecoder(nn.Module):
         self.queries = nn.Parameter(torch.randn(JOINTS, width) * 0.02)
         self.cross_attention = config.cross_attention
         named = config.cross_attention and config.joint_identity  # a token that starts from its own memory has its query
-        self.identity = nn.Parameter(torch.zeros(JOINTS, width)) if named else None
+        self.identity = nn.Parameter(self.queries.detach() / 0.02) if named else None
         settings = dict(d_model=width, nhead=config.heads, dim_feedforward=4 * width, dropout=config.dropout)
         kind = nn.TransformerDecoderLayer if config.cross_attention else nn.TransformerEncoderLayer
         self.layers = nn.ModuleList(kind(**settings, batch_first=True) for _ in range(config.layers))
+        if named:  # queries and keys projected alike: at first each query looks at the token of its own joint
+            self.memory[-1].weight.detach().mul_(_MEMORY_GAIN)
+            for layer in self.layers:
+                weight = layer.multihead_attn.in_proj_weight.detach()
+                weight[width : 2 * width] = weight[:width]
 
     def forward(self, embeddings: Tensor | None, motion: Tensor | None) -> Tensor:
         """Return (N, J, C) of heatmap embeddings (N, J, C) and motion features (N, C_t) of N frames."""
