@@ -241,10 +241,11 @@ class JointDecoder(nn.Module):
         width, sources = config.width, config.spatial + config.motion
         self.motion = nn.Linear(config.temporal_width, width) if config.motion else None
         self.memory = nn.Sequential(nn.Linear(sources * width, width), nn.ReLU(), nn.Linear(width, width))
-        self.queries = nn.Parameter(torch.randn(JOINTS, width) * 0.02)
+        joints = torch.randn(JOINTS, width)
+        self.queries = nn.Parameter(joints * 0.02)
         self.cross_attention = config.cross_attention
         named = config.cross_attention and config.joint_identity  # a token that starts from its own memory has its query
-        self.identity = nn.Parameter(self.queries.detach() / 0.02) if named else None
+        self.identity = nn.Parameter(joints) if named else None
         settings = dict(d_model=width, nhead=config.heads, dim_feedforward=4 * width, dropout=config.dropout)
         kind = nn.TransformerDecoderLayer if config.cross_attention else nn.TransformerEncoderLayer
         self.layers = nn.ModuleList(kind(**settings, batch_first=True) for _ in range(config.layers))

@@ -198,3 +198,18 @@ def test_settings_that_do_not_fit_are_refused(settings, reason):
 
 def test_every_network_can_be_chosen_by_name():
     assert next(item for item in options(NetworkConfig) if item.name == "name").choices == tuple(NETWORKS)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("named", [True, False])
+def test_an_untrained_query_looks_at_its_own_joint_where_tokens_say_whose_they_are(named):
+    torch.manual_seed(0)
+    decoder = build(NAME, {"joint_identity": named}).eval().decoder
+    own = []
+    for layer in decoder.layers:
+        layer.multihead_attn.register_forward_pre_hook(
+            lambda attention, arguments: own.append(attention.forward(*arguments)[1].diagonal(dim1=-2, dim2=-1).mean())
+        )
+    decoder(torch.randn(2, MPI15.size, 128), torch.randn(2, decoder.motion.in_features))
+    assert len(own) == len(decoder.layers)
+    assert all(share > 4 / MPI15.size for share in own) == named
