@@ -38,14 +38,18 @@ class Card:
 
 
 def save(path: str | Path, network: nn.Module, training: dict[str, Any]) -> None:
-    """Write a network's weights, floats as fp16, and its card."""
+    """Write a network's weights, floats as fp16 where that holds them, and its card."""
     name = next(name for name, (kind, _) in NETWORKS.items() if type(network) is kind)
     card = Card(name, settings_of(network), network.skeleton, training=training)
-    tensors = {
-        key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in network.state_dict().items()
-    }
+    tensors = {key: _small(value).contiguous() for key, value in network.state_dict().items()}
     save_file(tensors, str(path), {"format": str(_FORMAT), "card": json.dumps(asdict(card))})
+
+
+def _small(value: torch.Tensor) -> torch.Tensor:
+    """Return floats as fp16, but for tensors with numbers beyond its 65504."""
+    if not value.is_floating_point() or bool((value.abs() > torch.finfo(torch.float16).max).any()):
+        return value
+    return value.half()
 
 
 def load(path: str | Path, expected: str | None = None) -> tuple[nn.Module, Card]:

@@ -36,6 +36,13 @@ def test_comes_back_as_it_was(network, path):
         torch.testing.assert_close(again.state_dict()[name], expected, rtol=0, atol=0)
 
 
+def test_what_half_precision_does_not_hold_stays_whole(network, tmp_path):
+    name = next(name for name in network.state_dict() if name.endswith("running_var"))
+    network.state_dict()[name].fill_(7e4)
+    checkpoint.save(tmp_path / "large.safetensors", network, {})
+    assert bool((checkpoint.load(tmp_path / "large.safetensors")[0].state_dict()[name] == 7e4).all())
+
+
 def rewrite(path, change_tensors=lambda t: t, **card_changes):
     with safe_open(str(path), "pt") as file:
         card = json.loads(file.metadata()["card"])

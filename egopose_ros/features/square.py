@@ -38,6 +38,11 @@ class SquareConfig:
         left, top, side = (round(scale * value) for value in (self.crop_left, self.crop_top, self.crop_side))
         return images.flatten(0, 2)[..., top : top + side, left : left + side]
 
+    def fits(self, side: int) -> bool:
+        """Return whether images of a side can be seen: the square is whole pixels of them and whole strides of 32."""
+        edges = [side * value / CANONICAL.size[0] for value in (self.crop_left, self.crop_top)]
+        return all(edge.is_integer() for edge in edges) and side * self.crop_side % (32 * CANONICAL.size[0]) == 0
+
     def seen(self, joints_px: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Return joints (..., 2) in pixels of the square, and their visibility (...): none outside of it."""
         inside = self.holds(joints_px)

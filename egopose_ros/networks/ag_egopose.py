@@ -27,19 +27,25 @@ Where the paper is silent, or says two things:
 - A frame's queries attend to that frame's 15 memory tokens, which hold its motion. Embedding and motion are made
   alike for every joint, so that the tokens would be a set, in which a query could not tell its joint's heatmap from
   another's; the paper calls them joint-conditioned. A learned vector of its joint is added to each (`joint_identity`).
-  It starts as the joint's query, and queries and keys are projected alike at first, so that a query begins with half
-  of its attention on the token of its own joint.
+  It starts as fifty times the joint's query, whose noise is small, and queries and keys are projected alike at first,
+  so that a query begins with 0.4 of its attention on the token of its own joint (0.5 in the first layer, 0.3 in the
+  last). What a token says beside it starts at the same scale (`_MEMORY_GAIN`), or would drown in the norm.
 - Without cross-attention (ablation) every joint's token starts from its own memory token and the decoder keeps its
   self-attention.
 - Causal variant: a local block sees as many frames as before, all of them past; convolutions look back. `lookahead`
   frames of future enter through the first global block alone, so the whole stack sees just as many. A bidirectional
   network with a lookahead answers for the frame so many before the newest.
+- A bidirectional network is trained on full windows. Those of a stream's first T - 1 frames are shorter, which only
+  the causal variant has met in training.
+- Training: images of single frames or windows from every frame are augmented, in batches of 32 for the heatmaps; a
+  warm-up, gradients clipped in every stage, averaged weights are what ships.
 - Uncertainty (the paper has none): a small head on a joint's decoded token and on the shape of its heatmap. Its
   gradient stops there, so poses are trained by the paper's losses alone. Student-t, as EgoPoseFormer v2's.
 
 Where the published code differs from the paper, the paper is built: the code has seven blocks, five of them at strides
 of two, whose scales are upsampled and joined by a random frozen convolution; it runs at T = 32 only; it weights the
-position loss by 5 and the positives of the heatmap loss by 12.
+position loss by 5 and the positives of the heatmap loss by 12, which the small variant that ships was trained with, too
+(`loss.positive_weight`).
 """
 
 from __future__ import annotations

@@ -29,12 +29,15 @@ No code was published; where the paper is silent:
 - Student-t with nu = 4: finite covariance (nu > 2), tails far heavier than Laplace's, and its distribution function in
   closed form, which gives the confidence exactly up to a quadrature over directions.
 - Only the refinement predicts an uncertainty, since only it has a likelihood in the loss.
+- Rotary positions are stamps, in frames of 30 Hz, and not numbers of frames: rates change and frames get lost.
+- Training has losses beside the paper's: of rotations, of heatmaps at stride 4, of where some heads look
+  (`training.losses`). Jerk is that of the error. It goes in stages, image encoder first, each with a cosine of its own.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -144,17 +147,19 @@ class HeadQuery(nn.Module):
         """Return (B, T, C)."""
         if not self.auxiliary:
             return self.base.expand(*new.stamps_ns.shape, -1)
-        motion, motion_valid = head_motion(new, state)
-        gravity_valid = new.gravity_valid
         if self.training and self.drop > 0:
             # As in use: nothing, an IMU's gravity alone, or a head pose, which gives both; and a tracker that is lost.
-            draw = torch.rand(len(motion), 1, device=motion.device)
-            lost = _lost(*motion.shape[:2], motion.device)
-            gravity_valid = gravity_valid & (draw >= self.drop) & ~lost
-            motion_valid = motion_valid & (draw >= self.drop + (1.0 - self.drop) / 3.0) & ~lost
+            draw = torch.rand(len(new.stamps_ns), 1, device=new.stamps_ns.device)
+            lost = _lost(*new.stamps_ns.shape, new.stamps_ns.device)
+            new = replace(
+                new,
+                gravity_valid=new.gravity_valid & (draw >= self.drop) & ~lost,
+                head_pose_valid=new.head_pose_valid & (draw >= self.drop + (1.0 - self.drop) / 3.0) & ~lost,
+            )
+        motion, motion_valid = head_motion(new, state)
         moving = torch.where(motion_valid[..., None], self.motion(motion), self.no_motion)
         down = self.gravity(new.gravity_reference.to(motion.dtype))
-        return self.base + moving + torch.where(gravity_valid[..., None], down, self.no_gravity)
+        return self.base + moving + torch.where(new.gravity_valid[..., None], down, self.no_gravity)
 
 
 def _lost(clips: int, frames: int, device: torch.device) -> Tensor:

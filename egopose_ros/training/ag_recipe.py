@@ -129,11 +129,12 @@ class AgRecipe:
         """ConfigError for a stage of parts that the network lacks or clips beyond its window, and heatmaps of others."""
         for stage, settings in running(config, self.stages).items():
             needed = {"heatmaps": "heatmaps", "actions": "encoder"}.get(stage, "decoder")
-            if not any(has(model, part) for part in settings.train):
-                parts = ", ".join(settings.train)
-                raise ConfigError(f"{stage}.train: expected a part that this network has, got {parts}")
             if not has(model, needed):
                 raise ConfigError(f"{stage}.steps: expected 0 for a network without {needed}, got {settings.steps}")
+            taught = [part for part in PARTS if has(model, part) and _reaches(stage, part, model)]
+            if not set(settings.train) & set(taught):
+                expected, parts = ", ".join(taught), ", ".join(settings.train)
+                raise ConfigError(f"{stage}.train: expected some of {expected} of this network, got {parts}")
             if stage != "heatmaps" and model.motion and settings.frames > model.window:
                 raise ConfigError(
                     f"{stage}.frames: expected at most the window's {model.window} frames, got {settings.frames}"
@@ -283,6 +284,13 @@ def has(model: AgEgoPoseConfig, part: str) -> bool:
         "heatmaps": model.spatial, "backbone": own, "last_block": own, "projection": model.motion,
         "encoder": model.motion, "decoder": True,
     }[part]  # fmt: skip
+
+
+def _reaches(stage: str, part: str, model: AgEgoPoseConfig) -> bool:
+    """Return whether the loss of a stage depends on a part."""
+    if stage == "heatmaps":
+        return part == "heatmaps"
+    return stage != "actions" or part not in ("heatmaps", "decoder") or (part == "heatmaps" and not model.own_temporal_backbone)
 
 
 def _modules(network: AgEgoPose, part: str) -> list[nn.Module]:

@@ -194,7 +194,7 @@ class Trainer:
         losses = LossModule(self.recipe, self.network, self.head)
         for factor, trained in self.recipe.trained(self.network, self.head, self._name(), self.config):
             for decay, wide in ((self.config.weight_decay, True), (0.0, False)):
-                parameters = [p for p in trained if (p.ndim > 1) == wide]
+                parameters = [p for p in trained if _is_matrix(p) == wide]
                 if parameters:
                     groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
         if self.config.fixed_norms:
@@ -286,6 +286,9 @@ class Trainer:
         if self.bad_steps == 0:
             self.optimizer.step()
             self._update_average()
+        else:  # what such a batch left in batch norms would stay there
+            for own, averaged in zip(self.network.buffers(), self.average.buffers()):
+                own.copy_(averaged)
         self.step += 1
         return {"loss": total.detach(), **{name: value.detach() for name, value in terms.items()}, "rate": rate}
 
@@ -296,7 +299,7 @@ class Trainer:
             values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
             raise ValueError(
                 f"training: gradients were not finite for {BAD_STEPS} steps in a row, at {self._name()} {self.step}: "
-                f"{values}; lower the learning rate, and resume from state.pt"
+                f"{values}; begin a new run with a lower learning rate"
             )
 
     @torch.no_grad()
@@ -327,6 +330,11 @@ class Trainer:
                 self.writer.add_scalar(f"{kind}/{self._name()}/{name}", value, self.step)
         if kind == "validation":
             tqdm.write(f"{self._name()} {self.step}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Say whether weight decay is for it: not for norms, biases and scales, whatever axes of one they have."""
+    return sum(size > 1 for size in parameter.shape) > 1
 
 
 def _folded(network: nn.Module) -> nn.Module:

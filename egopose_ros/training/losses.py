@@ -1,6 +1,7 @@
 """Losses as pure functions. Positions enter in metres; their losses are in units of 0.1 m, near one at the start.
 
-With w_d going from one to zero along a cosine,
+With w_d going down along a cosine in each stage of training, by default from one or a half to zero (the paper has one
+schedule; `mse_start`, `mse_end`),
 L = l_pos (w_d MSE(refined) + (1 - w_d) NLL + MSE(proposal)) + l_jerk (jerk(refined) + jerk(proposal))
 (EgoPoseFormer v2), plus the rotations' error, without which the turn of a limb about its own axis would be free, and
 that of attention, which guides heads of the decoders to the joints of limbs. Heatmaps are in `heatmap_losses`.

@@ -4,7 +4,7 @@
 
 DistributedDataParallel averages the gradients, so N processes with batches of B take the step of one with N * B where
 no batch norm is trained: those are of each process's own part (there is no SyncBatchNorm), and the first one's running
-statistics are kept.
+statistics are kept. So are the means of losses that weigh what they count, by visibility or by a teacher's gate.
 """
 
 from __future__ import annotations

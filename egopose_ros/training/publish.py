@@ -107,13 +107,20 @@ def _start(settings: dict[str, Any]) -> list[str]:
     mimic = f" The decoders started as those of `{teacher}`, whose image tokens the encoder learnt." if teacher else ""
     if settings["weights"]:
         return [f"Training continued from the checkpoint `{settings['weights']}`.{mimic}"]
+    started = []
     if settings.get("heatmap_run"):
-        return [f"Backbone and heatmaps started from those of EgoPoseFormer v2's run `{settings['heatmap_run']}`."]
+        started += [f"Backbone and heatmaps started from those of EgoPoseFormer v2's run `{settings['heatmap_run']}`."]
+    if settings.get("heatmap_weights"):
+        started += [f"Backbone and heatmaps started from those of AG-EgoPose in `{settings['heatmap_weights']}`."]
     published = [settings.get(name) for name in ("backbone_weights", "spatial_weights", "temporal_weights")]
     names = [f"`{Path(path).name}`" for path in published if path]
-    if not names:
-        return [f"The backbone started from random weights.{mimic}"]
-    return [f"The backbone started from the ImageNet weights {', '.join(names)} (see NOTICE)."]
+    if names:
+        started += [f"The backbone started from the ImageNet weights {', '.join(names)} (see NOTICE)."]
+    if not started:
+        started += ["The backbone started from random weights."]
+    if settings.get("encoder_weights"):
+        started += [f"The temporal encoder started from ActionFormer's `{Path(settings['encoder_weights']).name}`."]
+    return [" ".join(started) + mimic]
 
 
 def _seeds(settings: dict[str, Any], data: str) -> str:

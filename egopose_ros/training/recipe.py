@@ -167,13 +167,13 @@ class EgoPoseFormerV2Recipe:
         return [(factor, [p for p in parameters if p.requires_grad]) for factor, parameters in both]
 
     def keep(self, network: EgoPoseFormerV2, batch: Batch, stage: str, config: TrainConfig) -> Kept:
-        """Return what several passes share: tokens of a frozen encoder, else the maps of its frozen early layers."""
+        """Return what several passes share: the grid of a frozen encoder, else the maps of its frozen early layers."""
         images = batch.input.images
         with torch.autocast(images.device.type, torch.bfloat16, enabled=config.autocast):
             if getattr(config, stage).train_backbone:
                 kept = network.encoder.early(network.seen(images))
             else:
-                kept = (network.encode(images),)
+                kept = (network.encoder(network.seen(images)),)
         return tuple(value.to(torch.bfloat16) for value in kept) if config.autocast else kept
 
     def losses(
@@ -189,7 +189,6 @@ class EgoPoseFormerV2Recipe:
                 early = kept or network.encoder.early(network.seen(images))
                 late = network.encoder.backbone.late_maps(early[-1])
                 grid = network.encoder.grid(*late)
-                tokens = network.tokens(grid, images.shape[:3])
                 if config.loss.heatmap:
                     heatmaps = head((*early, *late)).unflatten(0, images.shape[:3])
                 if config.mimic:
@@ -197,7 +196,8 @@ class EgoPoseFormerV2Recipe:
                         teacher = _teacher(config.mimic, images.device)
                         wanted = teacher.encoder(teacher.seen(images))
             else:  # heatmaps have nothing to teach a frozen backbone
-                tokens = kept[0] if kept else network.encode(images)
+                grid = kept[0] if kept else network.encoder(network.seen(images))
+            tokens = network.tokens(grid, images.shape[:3])
         losses = batch_losses(network, batch, tokens, heatmaps, mse_weight, config.loss)
         if wanted is None:
             return losses

@@ -105,11 +105,15 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> tuple[RunConfig
 def check(config: RunConfig, model: Mapping[str, Any]) -> None:
     """ConfigError for what would end training hours later: a stage that does not fit its network or its clips."""
     recipe, _ = RECIPES[config.network]
-    recipe.check(config, replace(NETWORKS[config.network][1](), {"views": config.data.views, **model}))
+    settings_of_network = replace(NETWORKS[config.network][1](), {"views": config.data.views, **model})
+    recipe.check(config, settings_of_network)
     clips = {"data": config.data.clip_frames}
     if config.distill.labels or config.distill.datasets:
         clips["distill"] = config.distill.clip_frames
     for stage, settings in running(config, recipe.stages).items():
+        if not settings_of_network.fits(settings.side):
+            sides = ", ".join(str(side) for side in range(64, 257) if settings_of_network.fits(side))
+            raise ConfigError(f"{stage}.side: expected one of {sides} for this network's square, got {settings.side}")
         for name, frames in clips.items():
             # Stages of single frames take stills, too, which have more than one.
             if settings.frames > frames:

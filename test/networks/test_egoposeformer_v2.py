@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.features.square import SquareConfig
+from egopose_ros.networks import egoposeformer_v2
 from egopose_ros.networks.body import BodyHead
 from egopose_ros.networks.egoposeformer_v2 import ViewCrossAttention, _lost, _project, head_motion, spread_over_views
 from egopose_ros.networks.table import build
@@ -126,6 +127,23 @@ def test_a_turn_of_the_head_is_its_angle_however_large(angle, clip, make):
     motion, valid = head_motion(new, make(NAME).init_state(count))
     assert valid.tolist() == [[False, True]] * count
     np.testing.assert_allclose(motion[0, 1, 3:6], angle * axis / 0.4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_tracker_that_training_loses_is_as_lost_as_one_in_use(clip, make, monkeypatch):
+    """The frame after the stretch has no velocity either: that would take the lost pose before it."""
+    query = make(NAME, head_pose_dropout=0.1).query
+    whole, frames = clip(batch=1), torch.arange(11)[None]
+    lost = (frames >= 3) & (frames < 6)
+    everywhere = torch.ones_like(lost)
+    state = make(NAME).init_state(1)
+    tracked = dataclasses.replace(whole, head_pose_valid=everywhere, gravity_valid=everywhere)
+    in_use = dataclasses.replace(whole, head_pose_valid=~lost, gravity_valid=~lost)
+    expected = query.eval()(in_use, state)
+    monkeypatch.setattr(egoposeformer_v2, "_lost", lambda *_: lost)
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.ones(size))
+    torch.testing.assert_close(query.train()(tracked, state), expected)
+    assert bool((query.eval()(tracked, state) != expected).any())
 
 
 def test_a_lost_tracker_is_lost_for_one_stretch_of_some_clips():

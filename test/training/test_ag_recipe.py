@@ -205,7 +205,7 @@ def test_ablations_are_trained_without_the_parts_they_lack(tmp_path, clips):
     for number, (model, steps) in enumerate(ablations):
         trainer = Trainer(settings(**steps), {**MODEL, **model}, tmp_path / str(number), clips, clips[:2])
         assert trainer.run() is not None
-    with pytest.raises(ValueError, match="heatmaps.train: expected a part that this network has, got heatmaps"):
+    with pytest.raises(ValueError, match="heatmaps.steps: expected 0 for a network without heatmaps, got 2"):
         Trainer(settings(), {**MODEL, "spatial": False}, tmp_path / "none", clips, clips[:2])
 
 
@@ -215,9 +215,10 @@ def test_ablations_are_trained_without_the_parts_they_lack(tmp_path, clips):
         ({"poses.frames": 7}, {}, "poses.frames: expected at most the window's 6 frames, got 7"),
         ({"actions.frames": 7}, {}, "actions.frames: expected at most the window's 6 frames, got 7"),
         ({"data.clip_frames": 5, "poses.frames": 6}, {}, "poses.frames: expected at most the 5 frames of data"),
-        ({}, {"motion": False}, "actions.train: expected a part .*, got backbone, projection, encoder"),
-        ({"actions.train": ("decoder",)}, {"motion": False}, "actions.steps: expected 0 for a network without encoder"),
-        ({"poses.train": ("last_block",)}, {"temporal_backbone": "shared"}, "poses.train: expected a part that this"),
+        ({}, {"motion": False}, "actions.steps: expected 0 for a network without encoder"),
+        ({"heatmaps.train": ("projection",)}, {}, "heatmaps.train: expected some of heatmaps of this network, got proj"),
+        ({"actions.train": ("decoder", "heatmaps")}, {}, "actions.train: expected some of backbone, .*, got decoder"),
+        ({"poses.train": ("last_block",)}, {"temporal_backbone": "shared"}, "poses.train: expected some of heatmaps, pro"),
         ({"heatmap_run": "run"}, {"heatmap_loss": "mse"}, "heatmap_run: expected a network with heatmap_loss bce"),
     ],
 )  # fmt: skip
@@ -230,8 +231,9 @@ def test_a_run_that_could_not_end_is_refused_before_it_begins(run, model, compla
 
 
 def test_an_ablation_with_half_the_window_sees_as_many_frames_a_step():
-    poses = ablations.fitted(settings(**{"poses.batch": 4, "poses.frames": 24}), 12).poses
-    assert (poses.batch, poses.frames) == (8, 12)
+    fitted = ablations.fitted(settings(**{"poses.batch": 4, "poses.frames": 24, "actions.batch": 3, "actions.frames": 16}), 12)
+    assert (fitted.poses.batch, fitted.poses.frames) == (8, 12)
+    assert (fitted.actions.batch, fitted.actions.frames) == (4, 12)
     assert ablations.fitted(settings(), 24) == settings()
 
 

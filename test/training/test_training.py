@@ -311,6 +311,21 @@ def test_clips_that_are_rendered_on_the_fly_train_as_those_that_were_before(tmp_
         torch.testing.assert_close(runs[1].network.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.parametrize(("side", "fits"), [(256, True), (128, True), (64, False), (100, False), (85, False)])
+def test_images_of_a_size_that_a_square_is_no_part_of_are_refused(side, fits):
+    config = settings(**{"small.side": 256, "frames.side": side, "sequences.side": 256})
+    if fits:
+        return recipes.check(config, {**MODEL, **SQUARE})
+    with pytest.raises(ConfigError, match=f"frames.side: expected one of 128, 256 for this network's square, got {side}"):
+        recipes.check(config, {**MODEL, **SQUARE})
+
+
+def test_a_card_names_all_that_training_started_from():
+    start = {"weights": "", "heatmap_weights": "ag.safetensors", "encoder_weights": "af/ckpt.pth", "mimic": "t.safetensors"}
+    (text,) = publish._start(start)
+    assert "random" not in text and all(name in text for name in ("`ag.safetensors`", "`ckpt.pth`", "`t.safetensors`"))
+
+
 def test_a_damaged_cached_clip_is_named(tmp_path, clips):
     path = tmp_path / "000000.npz"
     cache.write(path, clips[0])
@@ -322,7 +337,7 @@ def test_a_damaged_cached_clip_is_named(tmp_path, clips):
         cache.read(path)
 
 
-def test_what_frozen_layers_make_of_a_batch_changes_no_loss(clips):
+def test_what_frozen_layers_make_of_a_batch_changes_no_loss_and_no_gradient(clips):
     config = settings(**{"freeze_early": True, "frames.passes": 2})
     recipe, network = recipes.RECIPES["egoposeformer_v2"][0], build("egoposeformer_v2", {**MODEL, **SQUARE})
     head = recipe.heads(network)
@@ -330,10 +345,17 @@ def test_what_frozen_layers_make_of_a_batch_changes_no_loss(clips):
     for stage in ("frames", "sequences"):
         recipe.trained(network, head, stage, config)
         network.eval()
-        fresh = recipe.losses(network, head, batch, None, stage, 0.5, config).total
         with torch.no_grad():
             kept = recipe.keep(network, batch, stage, config)
-        torch.testing.assert_close(recipe.losses(network, head, batch, kept, stage, 0.5, config).total, fresh)
+        gradients = []
+        for made in (None, kept):
+            network.zero_grad()
+            loss = recipe.losses(network, head, batch, made, stage, 0.5, config).total
+            loss.backward()
+            gradients.append({name: p.grad for name, p in network.named_parameters() if p.grad is not None} | {"loss": loss})
+        assert gradients[0].keys() == gradients[1].keys() >= {"token_norm.weight", "token_position.weight"}
+        for name, value in gradients[0].items():
+            torch.testing.assert_close(gradients[1][name], value, atol=1e-5, rtol=1e-4, msg=name)
     with pytest.raises(ConfigError, match="frames.passes: expected 1 where nothing is frozen"):
         settings(**{"frames.passes": 2})
 

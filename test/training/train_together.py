@@ -15,6 +15,7 @@ if __name__ == "__main__":
     off = {f"{stage}.steps": 0 for stage in ("small", "frames", "sequences")}
     on = {"decoders.steps": 6, "decoders.batch": batch, "decoders.passes": 2, "decoders.side": 64}
     model = {**MODEL, "head_pose_dropout": 0.0}  # each process would draw its own
+    # Attention is weighed by visibility: the mean of two parts' means is not that of the whole.
     Trainer(settings(**off, **on, **{"loss.attention": 0.0}), model, folder, clips, clips[:2], processes=processes).run()
     leave(processes)
     # A thread of the group that is left at the end of a process may abort it.
