@@ -7,7 +7,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-SHARED = ("config", "launch", "weights")
+SHARED = ("config", "launch", "msg", "weights")
 
 
 def shared_files() -> list[tuple[str, list[str]]]:

@@ -10,6 +10,7 @@ statistics are kept. So are the means of losses that weigh what they count, by v
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +71,7 @@ def join(device: str) -> Processes:
         torch.cuda.set_device(local)
     # DistributedDataParallel imports it, and it keeps the group that it finds as a default of its functions: imported
     # after that is made, it would keep the group's threads until the process ends, which then may abort.
-    import torch.distributed.nn.functional  # noqa: F401
-
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if on_gpu else "gloo")
     return Processes(dist.get_rank(), count, local)
 

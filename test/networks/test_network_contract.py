@@ -188,6 +188,19 @@ def test_head_motion_is_the_same_wherever_the_world_has_its_origin(network, clip
 
 
 @torch.no_grad()
+def test_nothing_is_made_on_another_device(network, clip):
+    """Of tensors without numbers, which do not mix with a CPU's any more than those of a GPU do."""
+    network, whole = network.to("meta"), clip(network.views)
+    whole = NetworkInput(**{name: value.to("meta") for name, value in vars(whole).items()})
+    state, streamed = network.step(network.init_state(2), whole)
+    state, _ = network.step(state, whole)
+    if network.lookahead:
+        network.finish(state)
+    for prediction in (network(whole), streamed):
+        assert {value.device.type for value in said(prediction).values()} == {"meta"}
+
+
+@torch.no_grad()
 def test_wrong_views_are_refused(network, clip):
     with pytest.raises(ValueError, match=f"expected images of {network.views} views, got {network.views + 1}"):
         network(clip(network.views + 1))

@@ -1,5 +1,6 @@
 """What EgoPoseFormer v2 is trained by, in closed form, and how the loop goes down it: rate, average, weight decay."""
 
+import contextlib
 import math
 
 import pytest
@@ -9,8 +10,9 @@ from egopose_ros.config import replace
 from egopose_ros.networks import student_t
 from egopose_ros.networks.ag_egopose import AgEgoPoseConfig
 from egopose_ros.networks.egoposeformer_v2 import EgoPoseFormerV2Config, Estimate
+from egopose_ros.networks.table import build
 from egopose_ros.structs import Visibility
-from egopose_ros.training import losses
+from egopose_ros.training import data, losses, recipes
 from egopose_ros.training.ag_recipe import AgLossConfig, AgTrainConfig
 from egopose_ros.training.config import LossConfig, TrainConfig
 from egopose_ros.training.loop import Trainer
@@ -102,13 +104,32 @@ def test_a_batch_that_is_not_finite_leaves_nothing_behind(tmp_path):
         assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
 
 
+AG_MODEL = {
+    "spatial_backbone": "mobilenetv4_s", "temporal_backbone": "shared", "window": 4, "local_blocks": 1, "global_blocks": 1,
+    "temporal_width": 32, "temporal_heads": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "model"), [("egoposeformer_v2", MODEL), ("ag_egopose", AG_MODEL)])
+def test_no_loss_mixes_devices(name, model, monkeypatch):
+    """Of tensors without numbers, which do not mix with a CPU's any more than those of a GPU do."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # knows no such device
+    recipe, config = recipes.RECIPES[name][0], recipes.RECIPES[name][1]()
+    network = build(name, model).to("meta")
+    head = recipe.heads(network).to("meta")
+    for stage in recipe.stages:
+        frames = min(getattr(config, stage).frames, 4)
+        batch = data.collate([data.decode(draw_clip(seed), 0, frames) for seed in range(2)]).of(network.skeleton).to("meta")
+        recipe.trained(network, head, stage, config)
+        total = recipe.losses(network, head, batch, None, stage, 0.5, config).total
+        total.backward()
+        assert total.device.type == "meta"
+
+
 def test_weights_decay_where_they_are_matrices(tmp_path):
     config = AgTrainConfig(weight_decay=0.1, loader_workers=0, threads=1)
-    model = {
-        "spatial_backbone": "mobilenetv4_s", "temporal_backbone": "shared", "window": 4, "local_blocks": 1, "global_blocks": 1,
-        "temporal_width": 32, "temporal_heads": 2,
-    }  # fmt: skip
-    trainer = Trainer(replace(config, {f"{stage}.frames": 1 for stage in ("actions", "poses")}), model, tmp_path, [draw_clip(0)], [draw_clip(0)])
+    config = replace(config, {f"{stage}.frames": 1 for stage in ("actions", "poses")})
+    trainer = Trainer(config, AG_MODEL, tmp_path, [draw_clip(0)], [draw_clip(0)])
     trainer.stage = trainer.recipe.stages.index("actions")
     groups = trainer._start_stage().param_groups
     decaying = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
