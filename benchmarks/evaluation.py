@@ -67,7 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bag", type=Path, help="bag to evaluate (default: the sample bag)")
     parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
-    parser.add_argument("--checkpoint", default="", help="default: random weights, which take as long")
+    parser.add_argument("--checkpoint", default="", help="default: the weights that ship")
     parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn (default 5)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -48,19 +48,25 @@ def assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {name}: expected a value in YAML, got '{value}'") from None
 
 
-def settings(assignments: Sequence[str], flags: Mapping[str, str]) -> dict[str, Leaf]:
+def settings(assignments: Sequence[str], flags: Mapping[str, Leaf]) -> dict[str, Leaf]:
     """Return the estimator's settings that `--set` and flags of their own give.
 
-    A flag wins; one that is '' was not given. A checkpoint says its network. ValueError for a setting that there is not
+    A flag wins; one that is empty was not given. A checkpoint says its network. ValueError for a setting that there is not
     or that does not fit.
     """
     given = dict(assignment(text) for text in assignments) | {name: value for name, value in flags.items() if value}
     replace(Config(), given)
-    if given.get("network.checkpoint") and "network.name" not in given:
-        from egopose_ros import checkpoint  # with torch, which most commands' help does without
+    return with_network(given)
 
-        given["network.name"] = checkpoint.network_of(given["network.checkpoint"])
-    return given
+
+def with_network(given: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """Return settings with the network of their checkpoint, where they name none; ValueError for a bad checkpoint."""
+    path = given.get("network.checkpoint")
+    if not path or "network.name" in given:
+        return dict(given)
+    from egopose_ros import checkpoint  # with torch, which most commands' help does without
+
+    return {**given, "network.name": checkpoint.network_of(str(path))}
 
 
 def flag(item: Option) -> str:

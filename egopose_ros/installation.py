@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import platform
 import re
 import sys
@@ -17,6 +18,8 @@ from egopose_ros.resources import share_directory
 PACKAGES = ("jaxtyping", "numpy", "opencv-python-headless", "pyyaml", "rosbags", "safetensors", "scipy", "torch", "tqdm")
 """What the core imports, by the names that pip knows."""
 ALTERNATIVES = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv"), "pyyaml": ("PyYAML",)}
+MODULES = {"opencv-python-headless": "cv2", "pyyaml": "yaml"}
+"""what is imported, where it has another name"""
 OLDEST = {"torch": (2, 4), "numpy": (1, 23)}
 
 
@@ -63,6 +66,9 @@ def packages() -> Finding:
     missing, old, found = [], [], []
     for name in PACKAGES:
         version = next(filter(None, map(_version, (name, *ALTERNATIVES.get(name, ())))), None)
+        if version is None and _importable(MODULES.get(name, name)):
+            found.append(name)  # a distribution's OpenCV has no metadata
+            continue
         if version is None:
             missing.append(name)
             continue
@@ -72,7 +78,10 @@ def packages() -> Finding:
             old.append(f"{name} {version} (expected {'.'.join(map(str, OLDEST[name]))} or newer)")
     if missing or old:
         text = "; ".join(filter(None, (missing and f"missing: {', '.join(missing)}", old and f"too old: {', '.join(old)}")))
-        mend = "make setup; beside a ROS distribution: pip install -r requirements/distribution.txt"
+        mend = (
+            "make setup; beside a ROS distribution: rosdep install --from-paths . --ignore-src -y (OpenCV, SciPy, YAML), "
+            "then pip install -r requirements/distribution.txt"
+        )
         return Finding("packages", Status.WRONG, text, mend)
     return Finding("packages", Status.OK, ", ".join(found))
 
@@ -82,6 +91,11 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _importable(module: str) -> bool:
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None  # a folder without code has no origin
 
 
 def device() -> Finding:

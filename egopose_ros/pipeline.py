@@ -21,7 +21,7 @@ from egopose_ros.camera import calibration
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.remap import Remapper
 from egopose_ros.camera.rig import Rig, RigCamera
-from egopose_ros.config import Config, RuntimeConfig
+from egopose_ros.config import Config, ConfigError, RuntimeConfig
 from egopose_ros.features.backbones import fold_batch_norms
 from egopose_ros.geometry import rigid
 from egopose_ros.geometry.stature import Stature
@@ -316,6 +316,19 @@ def place(network: nn.Module, runtime: RuntimeConfig) -> tuple[torch.device, tup
 def load_rig(path: str) -> Rig:
     """Return the rig of a calibration file."""
     return calibration.load(path)
+
+
+def configured_rig(config: Config) -> Rig | None:
+    """Return the rig of `camera.calibration`, None without one; ConfigError unless each camera has a topic."""
+    path, topics = config.camera.calibration, config.camera.topics
+    if not path:
+        return None
+    rig = load_rig(path)
+    if len(rig.cameras) != len(topics):
+        raise ConfigError(
+            f"camera.topics: expected one for each of the {len(rig.cameras)} cameras of {path}, got {', '.join(topics)}"
+        )
+    return rig
 
 
 def rig_from_camera_info(cameras: list[dict[str, Any]]) -> Rig:

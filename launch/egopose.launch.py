@@ -1,7 +1,7 @@
 """Start the estimator, and RViz where it is asked for."""
 
 from launch import Condition, LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction, SetEnvironmentVariable, Shutdown
 from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import Node, SetParameter, SetParametersFromFile
@@ -39,12 +39,11 @@ def generate_launch_description():
         ),
         SetParameter("use_sim_time", use_sim_time, condition=given("use_sim_time")),
     ]
-    estimator = Node(package="egopose_ros", executable="estimator", output="screen", **common())
     view = OpaqueFunction(function=rviz, condition=IfCondition(LaunchConfiguration("rviz")))
     return LaunchDescription([
         *arguments,
         SetEnvironmentVariable(profile_variable(), profile),
-        GroupAction([*parameters, estimator, view]),
+        GroupAction([*parameters, OpaqueFunction(function=estimator), view]),
     ])
 
 
@@ -54,6 +53,20 @@ def common():
         "remappings": [("image_raw", LaunchConfiguration("camera_topic"))],
         "ros_arguments": ["--log-level", LaunchConfiguration("log_level")],
     }
+
+
+def estimator(context):
+    """Return the estimator; where it is strict, everything ends with it."""
+    strict = IfCondition(LaunchConfiguration("strict")).evaluate(context)
+    own = {"arguments": ["--strict"], "on_exit": ended} if strict else {}
+    return [Node(package="egopose_ros", executable="estimator", output="screen", **common(), **own)]
+
+
+def ended(event, context):
+    """Shut down; an exception makes the failure that of the launch."""
+    if event.returncode:
+        raise RuntimeError(f"the estimator ended with status {event.returncode}")
+    return Shutdown(reason="the estimator ended")
 
 
 def rviz(context):

@@ -1,6 +1,7 @@
 """Play a bag through the graph of egopose.launch.py, on the time of the bag; ends when the bag ends.
 
-Without params_file and camera_topic the bag says which cameras, calibration and head pose there are.
+Without params_file and camera_topic the bag says which cameras, calibration and head pose there are; topics chooses the
+cameras where it has several rigs. Fails where the estimator cannot start or publishes no pose.
 With evaluate:=true the poses are compared with the ground truth of the bag.
 """
 
@@ -20,6 +21,11 @@ def generate_launch_description():
     playing = {item.name: item for item in options(PlayerConfig)}
     arguments = [
         DeclareLaunchArgument("bag", description="Bag folder, or a .mcap, .db3 or ROS 1 .bag file."),
+        DeclareLaunchArgument(
+            "topics",
+            default_value="",
+            description="Image topics of the rig, with spaces between, where the bag has several.",
+        ),
         DeclareLaunchArgument("evaluate", default_value="false", description="Compare the poses with ground truth."),
         *(
             DeclareLaunchArgument(item.name, default_value=text(item.default), description=item.description)
@@ -35,7 +41,7 @@ def generate_launch_description():
     ]
     graph = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(PathJoinSubstitution([ThisLaunchFileDir(), "egopose.launch.py"])),
-        launch_arguments={"use_sim_time": "true"}.items(),
+        launch_arguments={"use_sim_time": "true", "strict": "true"}.items(),
     )
     evaluator = Node(
         package="egopose_ros",
@@ -55,7 +61,7 @@ def settings(context):
     given = context.launch_configurations
     if given.get("params_file") or "camera_topic" in given:
         return []
-    return [SetLaunchConfiguration("params_file", bag_parameters(given["bag"]))]
+    return [SetLaunchConfiguration("params_file", bag_parameters(given["bag"], given.get("topics", "").split()))]
 
 
 def player(context):

@@ -1,8 +1,11 @@
 """What `egopose doctor` says about an installation without ROS."""
 
 import dataclasses
+import importlib
+import importlib.machinery
 import importlib.metadata
 import json
+import sys
 
 import pytest
 
@@ -49,9 +52,30 @@ def test_missing_and_old_packages_are_named(monkeypatch):
         return "2.3.9" if name == "torch" else "99.1"
 
     monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setitem(sys.modules, "scipy", None)  # which no import finds then
     finding = installation.packages()
     assert finding.status is Status.WRONG
     assert finding.found == "missing: scipy; too old: torch 2.3.9 (expected 2.4 or newer)"
+
+
+def test_a_module_without_metadata_is_there(monkeypatch, tmp_path):
+    """A ROS distribution's OpenCV is a compiled module alone."""
+
+    def version(name):
+        if "opencv" in name:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "99.1"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    (tmp_path / "cv2").mkdir()  # what an uninstalled package may leave
+    assert installation.packages().found == "missing: opencv-python-headless"
+    (tmp_path / f"cv2{importlib.machinery.EXTENSION_SUFFIXES[0]}").touch()
+    importlib.invalidate_caches()
+    finding = installation.packages()
+    assert finding.status is Status.OK and "opencv-python-headless, pyyaml 99.1" in finding.found
+    assert "cv2" not in sys.modules
 
 
 def test_calibration_is_read(tmp_path):

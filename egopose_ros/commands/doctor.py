@@ -6,9 +6,13 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from egopose_ros import installation
 from egopose_ros.installation import Finding, Status
+
+if TYPE_CHECKING:
+    from egopose_ros.ros import health
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,4 +52,17 @@ def look(arguments: argparse.Namespace) -> Iterator[Finding]:
         if finding.status is Status.WRONG:
             return
     yield health.shared_memory()
-    yield from health.graph(arguments.topics, arguments.seconds)
+    yield from health.graph(arguments.topics, arguments.seconds, cameras(arguments.calibration))
+
+
+def cameras(path: str) -> tuple[health.Camera, ...]:
+    """Return the cameras of a calibration; none of one that cannot be read, of which `installation.look` tells."""
+    from egopose_ros.ros import health
+
+    try:
+        from egopose_ros.camera import calibration  # with torch
+
+        rig = calibration.load(path) if path else None
+    except (ImportError, OSError, ValueError):
+        return ()
+    return tuple(health.Camera(camera.name, camera.model.size) for camera in rig.cameras) if rig else ()

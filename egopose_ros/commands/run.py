@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from egopose_ros.config import Config, Option, PlayerConfig, options
-from egopose_ros.flags import add_flags, assignment, configuration
+from egopose_ros.config import Config, Leaf, Option, PlayerConfig, options
+from egopose_ros.flags import add_flags, configuration, settings, with_network
 from egopose_ros.ros import graph
 
 
@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, graph.LaunchConfig)
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, with a value in YAML; repeatable"
+    )
+    parser.add_argument(
+        "--topics", nargs="+", default=(), help="image topics of the rig, in its order: camera.topics"
     )
     parser.add_argument(
         "--settings", action="store_true",
@@ -32,17 +35,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = configuration(arguments, graph.LaunchConfig())
-    settings = dict(assignment(item) for item in arguments.set)
+    told = estimator_settings(arguments, config)
+    effective = graph.effective(config, told)
+    check(effective)
+    if arguments.settings:
+        print(parameter_file(effective))
+        return 0
     replay = None
     if arguments.bag:
         player = configuration(arguments, PlayerConfig())
         replay = graph.Replay(arguments.bag, player.rate, player.loop)
-        if not config.params_file and "camera_topic" not in arguments:
-            settings = {**graph.bag_settings(Path(arguments.bag)), **settings}
-    if arguments.settings:
-        print(parameter_file(graph.effective(config, settings)))
-        return 0
-    return graph.start(config, settings, replay)
+    return graph.start(config, told, replay)
+
+
+def estimator_settings(arguments: argparse.Namespace, config: graph.LaunchConfig) -> dict[str, Leaf]:
+    """Return what the parameter file or else the bag says, then what the user says; a checkpoint says its network."""
+    flags = {leaf: getattr(config, name) for name, leaf in graph.OVERRIDES.items()}
+    given = settings(arguments.set, {**flags, "camera.topics": tuple(arguments.topics)})
+    told: dict[str, Leaf] = {}
+    if config.params_file:
+        told = graph.read_parameters(config.params_file)
+    elif arguments.bag and "camera_topic" not in arguments:
+        topics = given.get("camera.topics", ())
+        assert isinstance(topics, (list, tuple))
+        told = graph.bag_settings(Path(arguments.bag), tuple(topics))
+    return with_network({**told, **given})
+
+
+def check(config: Config) -> None:
+    """Refuse a calibration or checkpoint that the estimator cannot start with: ValueError or OSError."""
+    if config.camera.calibration:
+        from egopose_ros import pipeline  # with torch
+
+        pipeline.configured_rig(config)
+    if config.network.checkpoint:
+        from egopose_ros import checkpoint  # with torch
+
+        found = checkpoint.network_of(config.network.checkpoint)
+        if found != config.network.name:
+            expected = f"expected weights of {config.network.name}, got those of {found}"
+            raise ValueError(f"checkpoint {config.network.checkpoint}: {expected}")
 
 
 def parameter_file(config: Config) -> str:

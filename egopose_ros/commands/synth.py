@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _sheet(config: SynthConfig, path: Path) -> None:
     if config.rig:
         raise ConfigError("rig: a contact sheet shows drawn rigs; leave --rig or --sheet out")
+    device, clips = config.resolve_device(), config.clips_folder()
     with tqdm(desc="contact sheet", unit="recording") as bar:
 
         def progress(done: int, total: int) -> None:
@@ -48,7 +49,7 @@ def _sheet(config: SynthConfig, path: Path) -> None:
             split=config.split,
             seed=config.seed,
             views=config.views,
-            device=config.resolve_device(),
-            clips=config.clips_folder(),
+            device=device,
+            clips=clips,
             progress=progress,
         )

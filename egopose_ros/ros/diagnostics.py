@@ -170,3 +170,13 @@ def summarize(
     if not pipeline.weights_trained:
         return DiagnosticStatus.WARN, "the weights are random: poses mean nothing", values
     return DiagnosticStatus.OK, f"{values['tracking_state']} at {values['output_hz']} Hz", values
+
+
+def shortfall(message: str, values: dict[str, str]) -> str:
+    """Say of a summary why it tells of no pose, '' where it tells of some."""
+    if "failure" in values:
+        return values["failure"]
+    if values["poses_out"] != "0":
+        return ""
+    counts = [f"{name} {n}" for name, n in values.items() if name.endswith("_in") or name.startswith("rejected.")]
+    return f"expected poses, published none; at the end: {message} ({', '.join(counts)})"

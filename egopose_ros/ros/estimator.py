@@ -6,6 +6,7 @@ unconfigured, ready to be configured again.
 
 from __future__ import annotations
 
+import argparse
 import gc
 import logging
 import os
@@ -35,17 +36,11 @@ def load_pipeline(config: Config) -> Any:
 
     # The core's own log says once more what the node says by `pipeline.warnings`.
     logging.getLogger(pipeline.__name__).addHandler(logging.NullHandler())
-    rig = None if config.camera.calibration else pipeline.canonical_rig(len(config.camera.topics))
+    rig = pipeline.configured_rig(config) or pipeline.canonical_rig(len(config.camera.topics))
     if not config.runtime.threads:
         # Camera, DDS and page want a core: on two cores a second thread of the network would wait for them all the time.
         config = replace(config, {"runtime.threads": max(1, len(os.sched_getaffinity(0)) - 1)})
-    loaded = pipeline.load(config, rig)
-    if len(loaded.rig.cameras) != len(config.camera.topics):
-        raise ConfigError(
-            f"camera.topics: expected one for each of the {len(loaded.rig.cameras)} cameras of "
-            f"{config.camera.calibration}, got {', '.join(config.camera.topics)}"
-        )
-    return loaded
+    return pipeline.load(config, rig)
 
 
 def rig_from_camera_info(cameras: list[dict[str, Any]]) -> Any:
@@ -57,10 +52,16 @@ def rig_from_camera_info(cameras: list[dict[str, Any]]) -> Any:
 class Estimator(LifecycleNode):
     """Thin: parameters, transitions, diagnostics."""
 
-    def __init__(self, load: Callable[[Config], Any] = load_pipeline, **node_arguments: Any) -> None:
-        """Declare the parameters; ConfigError for one that does not fit. `load` makes the pipeline in configure."""
+    def __init__(
+        self, load: Callable[[Config], Any] = load_pipeline, *, strict: bool = False, **node_arguments: Any
+    ) -> None:
+        """Declare the parameters; ConfigError for one that does not fit. `load` makes the pipeline in configure.
+
+        Where an autostart fails, a `strict` node shuts its context down.
+        """
         super().__init__("estimator", **node_arguments)
         self._load = load
+        self._strict = strict
         self._pipeline: Any = None
         self._outputs: Publishers | None = None
         self._session: Session | None = None
@@ -83,6 +84,8 @@ class Estimator(LifecycleNode):
         self.destroy_timer(self._start_timer)
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+        if self._failure and self._strict:
+            self.context.try_shutdown()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._transition("configure", self._configure, partial(super().on_configure, state))
@@ -157,10 +160,16 @@ class Estimator(LifecycleNode):
         group = self.default_callback_group
         group.entities = {entity for entity in group.entities if entity() is not None}
 
+    def _summary(self) -> tuple[bytes, str, dict[str, str]]:
+        return diagnostics.summarize(self._statistics, self._notices, self._pipeline, self._session, self._failure)
+
+    def shortfall(self) -> str:
+        """Say why no pose was published since the activation; '' where one was."""
+        _, message, values = self._summary()
+        return diagnostics.shortfall(message, values)
+
     def _publish_diagnostics(self) -> None:
-        level, message, values = diagnostics.summarize(
-            self._statistics, self._notices, self._pipeline, self._session, self._failure
-        )
+        level, message, values = self._summary()
         status = diagnostics.status(f"{self.get_fully_qualified_name()}: pose", level, message, values)
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
@@ -173,7 +182,15 @@ class Estimator(LifecycleNode):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Spin the node until SIGINT or SIGTERM; exit status 1 for parameters that do not fit."""
+    """Run the node as a ROS executable, `estimator [--strict] [--ros-args ...]`, until SIGINT or SIGTERM.
+
+    Exit status 1 for parameters that do not fit.
+    """
+    parser = argparse.ArgumentParser(prog="estimator", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--strict", action="store_true", help="end with status 1 where the start fails, or where no pose was published"
+    )
+    own, _ = parser.parse_known_args(arguments)
     # rclpy ends the spinning on its own; a KeyboardInterrupt besides would break into whatever runs.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     # The worker asks for the interpreter at each of some hundred operations of a network: 5 ms, Python's default, is
@@ -181,20 +198,24 @@ def main(arguments: list[str] | None = None) -> int:
     sys.setswitchinterval(0.0005)
     rclpy.init(args=arguments)
     try:
-        node = Estimator()
+        node = Estimator(strict=own.strict)
     except ConfigError as error:
         print(f"estimator: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    shortfall = ""
     try:
         spin(executor)
+        shortfall = node.shortfall() if own.strict else ""
     finally:
         node.close()
         executor.shutdown()
         rclpy.try_shutdown()
-    return 0
+    if shortfall:
+        print(f"estimator: {shortfall}", file=sys.stderr)
+    return 1 if shortfall else 0
 
 
 if __name__ == "__main__":

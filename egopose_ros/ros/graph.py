@@ -14,7 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import yaml
 
@@ -76,6 +76,9 @@ class LaunchConfig:
     use_sim_time: str = option(
         "", "Take the time from /clock. Not given: as in params_file.", choices=("", "true", "false")
     )
+    strict: bool = option(
+        False, "End with status 1 where the estimator cannot start or publishes no pose; a replay always does."
+    )
     log_level: str = option("info", "Log level.", choices=("debug", "info", "warn", "error", "fatal"))
     rviz: bool = option(False, "Start RViz as well, with config/egopose.rviz.")
     rviz_frame: str = option(
@@ -120,28 +123,32 @@ def effective(config: LaunchConfig, settings: Mapping[str, Leaf]) -> Config:
     return replace(Config(), {name: value for name, value in parameters.items() if name != _SIM_TIME})
 
 
-def bag_settings(bag: Path) -> dict[str, Leaf]:
-    """Return what a bag says of cameras, calibration, head pose and IMU, as leaves of `Config`."""
+def bag_settings(bag: Path, topics: tuple[str, ...] = ()) -> dict[str, Leaf]:
+    """Return what a bag says of cameras, calibration, head pose and IMU, as leaves of `Config`.
+
+    `topics` names the image topics where the bag has more than one rig.
+    """
     # rosbags may be missing where a launch file imports this module.
     from egopose_ros.ros.bag_settings import estimator_settings
     from egopose_ros.ros.bag_source import BagSource
 
     with BagSource(bag) as source:
-        settings = estimator_settings(source)
-        topics = settings["camera.topics"]
-        assert isinstance(topics, tuple)
-        if all(topic + _COMPRESSED in source.kinds and topic not in source.kinds for topic in topics):
+        settings = estimator_settings(source, topics)
+        cameras = settings["camera.topics"]
+        assert isinstance(cameras, tuple)
+        if all(topic + _COMPRESSED in source.kinds and topic not in source.kinds for topic in cameras):
             settings["camera.transport"] = "compressed"
     return settings
 
 
-def bag_parameters(bag: str) -> str:
-    """Return the path of a parameter file with the settings of `egopose run --bag`; ConfigError for a bad bag.
+def bag_parameters(bag: str, topics: Sequence[str] = ()) -> str:
+    """Return the path of a parameter file with the settings of `egopose run --bag --topics`; ConfigError for a bad bag.
 
     The Python of `ros2` does not see the environment beside it, in which rosbags lies: our executables' does.
     """
     python = sys.executable if importlib.util.find_spec("rosbags") else "python3"
-    command = (python, "-m", "egopose_ros.cli", "run", "--bag", bag, "--settings")
+    chosen = ("--topics", *topics) if topics else ()
+    command = (python, "-m", "egopose_ros.cli", "run", "--bag", bag, "--settings", *chosen)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigError(done.stderr.strip())
@@ -246,7 +253,10 @@ def _processes(config: LaunchConfig, replay: Replay | None) -> list[Process]:
         common += ["-r", f"__ns:=/{config.namespace.strip('/')}"]
     # Quoted, so that YAML takes every value for text.
     rules = [part for leaf, value in _overrides(config).items() for part in ("-p", f"{leaf}:={json.dumps(value)}")]
-    started = [_module("estimator", "--ros-args", "--params-file", config.params_file, *rules, *common)]
+    strict = config.strict or replay is not None
+    own = ("--strict",) if strict else ()
+    estimator = _module("estimator", *own, "--ros-args", "--params-file", config.params_file, *rules, *common)
+    started = [dataclasses.replace(estimator, judged=strict)]
     if config.rviz:
         if shutil.which("rviz2") is None:
             raise ConfigError("rviz: expected rviz2 on the PATH, got none; `egopose view` shows the graph in a browser")

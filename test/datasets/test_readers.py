@@ -140,10 +140,17 @@ def test_unrealego2_reads_points_by_joint_name(tmp_path):
     content = {mixamo_names(joint)[0]: (100 * truth[0, j]).tolist() for j, joint in enumerate(UNREALEGO2_16.joints)}
     (folder / "json" / "frame_0.json").write_text(json.dumps(content))
     write_stereo(folder, (0,), (872, 872))
-    (clip,) = READERS["unrealego2"](tmp_path, size=(872, 872)).clips
+    (clip,) = READERS["unrealego2"](tmp_path).clips
     assert clip.frame == "device" and np.allclose(clip.joints, truth, atol=1e-6)
-    with pytest.raises(DatasetError, match="expected 1024x1024, got 872x872"):
+    assert [image.shape for image in clip.images[0]] == [(872, 872, 3)] * 2
+    write_image(folder / "fisheye_final_image" / "camera_right" / "final_0.png", (1024, 1024), 60)
+    with pytest.raises(DatasetError, match="final_0.png: expected 872x872, got 1024x1024"):
         READERS["unrealego2"](tmp_path).clips[0].images[0]
+    write_stereo(folder, (0,), (1024, 1024))
+    assert READERS["unrealego2"](tmp_path).clips[0].images[0][1].shape == (1024, 1024, 3)
+    write_stereo(folder, (0,), (512, 512))
+    with pytest.raises(DatasetError, match="final_0.png: expected 1024x1024 or 872x872, got 512x512"):
+        READERS["unrealego2"](tmp_path)
 
 
 def test_egocap_training(tmp_path):

@@ -59,9 +59,9 @@ class Live:
                 return value
         raise AssertionError(f"did not come within {timeout_s:g} s")
 
-    def finish(self, child: subprocess.Popen[str]) -> tuple[int, str]:
+    def finish(self, child: subprocess.Popen[str], timeout_s: float = 60.0) -> tuple[int, str]:
         """Spin until a process has ended; return its status and what it said."""
-        self.until(lambda: child.poll() is not None)
+        self.until(lambda: child.poll() is not None, timeout_s)
         for _ in range(10):
             self._executor.spin_once(timeout_sec=0.02)
         return child.wait(), child.stdout.read() if child.stdout else ""

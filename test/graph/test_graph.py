@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 import signal
 import sys
 import threading
@@ -221,6 +222,96 @@ def test_bag_alone_says_the_same_to_the_launch_file_and_to_run(
         settings(bag="nowhere")
 
 
+@pytest.fixture(scope="module")
+def crowded_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cameras that are no pair, and a head pose, in messages that nobody decodes."""
+    path = tmp_path_factory.mktemp("crowded") / "bag"
+    store = get_typestore(Stores.ROS2_JAZZY)
+    kinds = {
+        "/room/image_raw": "sensor_msgs/msg/Image",
+        "/cap/image_raw": "sensor_msgs/msg/Image",
+        "/head_pose": "nav_msgs/msg/Odometry",
+    }
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, kind in kinds.items():
+            writer.write(writer.add_connection(topic, kind, typestore=store), START_NS, bytes(4))
+    return path
+
+
+def test_the_rig_of_a_bag_with_several_is_chosen(
+    crowded_bag: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ["run", "--bag", str(crowded_bag), "--settings"]
+    assert cli.main(run) == 1
+    assert "got image topics /cap/image_raw, /room/image_raw; choose with --topics" in capsys.readouterr().err
+    for choice in (["--topics", "/cap/image_raw"], ["--set", "camera.topics=[/cap/image_raw]"]):
+        assert cli.main([*run, *choice]) == 0
+        said = yaml.safe_load(capsys.readouterr().out)["/**"]["ros__parameters"]
+        assert (said["camera.topics"], said["head_pose.source"]) == (["/cap/image_raw"], "odometry")
+    assert cli.main([*run, "--topics", "/cup/image_raw"]) == 1
+    assert "expected images on /cup/image_raw" in capsys.readouterr().err
+
+    replay = launch_file("replay", monkeypatch)
+    monkeypatch.setattr(replay, "SetLaunchConfiguration", lambda *given: given)
+    given = {"bag": str(crowded_bag), "topics": "/cap/image_raw"}
+    ((_, file),) = replay.settings(SimpleNamespace(launch_configurations=given))
+    assert graph.read_parameters(file) == said
+
+
+@pytest.mark.parametrize("bag_too", [False, True])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--calibration nofile.yaml", "nofile.yaml: expected a calibration file, got nothing there"),
+        ("--calibration {rig}", "one for each of the 2 cameras"),
+        ("--set network.checkpoint=nothing", "checkpoint nothing: expected a file"),
+        (
+            "--set network.checkpoint=ag_egopose_mono --network egoposeformer_v2",
+            "checkpoint ag_egopose_mono: expected weights of egoposeformer_v2, got those of ag_egopose",
+        ),
+    ],
+)
+def test_run_refuses_what_the_estimator_would(
+    bag: Path, arguments: str, said: str, bag_too: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(graph, "start", lambda *given: started.append(given) or 0)
+    given = arguments.format(rig=share_file("config/cameras/glasses_stereo.yaml")).split()
+    assert cli.main(["run", *given, *(["--bag", str(bag)] if bag_too else [])]) == 1
+    complaint = capsys.readouterr().err
+    assert said in complaint and len(complaint.splitlines()) == 1 and not started
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_checkpoint_says_its_network(tmp_path: Path, in_file: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--set", "network.checkpoint=ag_egopose_mono"]
+    if in_file:
+        file = tmp_path / "mine.yaml"
+        file.write_text("/**: {ros__parameters: {use_sim_time: true, network: {checkpoint: ag_egopose_mono}}}")
+        given = ["--params-file", str(file)]
+    assert cli.main(["run", "--settings", *given]) == 0
+    said = yaml.safe_load(capsys.readouterr().out)["/**"]["ros__parameters"]
+    assert (said["network.name"], said["network.checkpoint"]) == ("ag_egopose", "ag_egopose_mono")
+
+
+@pytest.mark.parametrize(
+    ("which", "settings", "said"),
+    [
+        ("bag", "network.checkpoint=egoposeformer_v2_stereo", "configure failed: checkpoint .* a rig of 2 cameras, got 1"),
+        ("compressed_bag", "network.allow_untrained=true", "expected poses, published none; .*frames_in 0"),
+    ],
+    ids=["start", "poses"],
+)
+def test_a_replay_without_a_pose_fails(
+    live: Any, request: pytest.FixtureRequest, which: str, settings: str, said: str
+) -> None:
+    started_s = time.monotonic()
+    path = request.getfixturevalue(which)
+    status, log = live.finish(live.start("egopose_ros.cli", "run", "--bag", str(path), "--set", settings), 150.0)
+    assert status == 1 and re.search(f"estimator: {said}", log), log
+    assert which != "bag" or time.monotonic() - started_s < graph.REPLAY_WAIT_S, "the player waited for nobody"
+
+
 def launch_file(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Import a launch file, with something in place of `launch` where ROS has none."""
     if graph.launch_obstacle():
@@ -311,6 +402,21 @@ except KeyboardInterrupt:
     ends = f"import pathlib, sys, time\nwhile not pathlib.Path({str(tmp_path / 'ready')!r}).exists(): time.sleep(0.01)"
     ended = processes.run([Process("stays", python(stays)), Process("ends", python(ends + "\nsys.exit(3)"))], {})
     assert ended == 3 and marker.exists()
+
+
+@pytest.mark.parametrize(("judged", "expected"), [(True, 4), (False, 0)])
+def test_a_judged_process_fails_the_others(tmp_path: Path, judged: bool, expected: int) -> None:
+    ready = tmp_path / "ready"
+    fails = f"""
+import pathlib, sys, time
+try:
+    pathlib.Path({str(ready)!r}).touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(4)
+"""
+    ends = f"import pathlib, time\nwhile not pathlib.Path({str(ready)!r}).exists(): time.sleep(0.01)"
+    assert processes.run([Process("fails", python(fails), judged), Process("ends", python(ends))], {}) == expected
 
 
 def test_deaf_process_is_ended_by_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

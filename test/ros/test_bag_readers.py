@@ -81,15 +81,17 @@ def test_a_second_pass_is_as_the_first(tmp_path: Path) -> None:
             np.testing.assert_allclose(found, [head_at(index) for index in range(1, 20)], atol=1e-4)
 
 
-@pytest.mark.parametrize("says_tf", [False, True])
-def test_a_head_pose_without_tf_becomes_tf(tmp_path: Path, says_tf: bool) -> None:
-    """Else RViz could not place the body and its trail in one picture; who has a tree keeps it as it is."""
+@pytest.mark.parametrize(
+    ("tf", "published"), [((), "camera"), (("/tf_static",), "head"), (("/tf",), "none"), (("/tf", "/tf_static"), "none")]
+)
+def test_a_head_pose_without_tf_becomes_tf(tmp_path: Path, tf: tuple[str, ...], published: str) -> None:
+    """Else RViz could not place the body and its trail in one picture; who has a moving tree keeps it as it is."""
     with Maker(tmp_path / "bag") as maker:
         maker.image(0)
         maker.head(0)
-        if says_tf:
+        for topic in tf:
             row = maker.transform(stamp_at(0), "map", "base", head_at(0))
-            maker.write("/tf", maker.make("tf2_msgs/msg/TFMessage", [row]), stamp_at(0))
+            maker.write(topic, maker.make("tf2_msgs/msg/TFMessage", [row]), stamp_at(0))
     with BagReader(tmp_path / "bag") as reader:
         config = replace(Config(), estimator_settings(reader))
-    assert (config.head_pose.source, config.tf.head_pose) == ("pose", "none" if says_tf else "camera")
+    assert (config.head_pose.source, config.tf.head_pose) == ("pose", published)

@@ -213,6 +213,25 @@ def test_other_settings_and_other_files_are_refused(tmp_path, counted):
         SynthConfig(seconds=600.0, fps=240.0).load_rig()
 
 
+@pytest.mark.parametrize(
+    ("device", "gpus", "complaint"),
+    [
+        ("foo", 1, "device: expected auto, cpu, cuda or cuda:N, got 'foo'"),
+        ("cuda:x", 1, "device: expected auto, cpu, cuda or cuda:N, got 'cuda:x'"),
+        ("cuda", 0, "device: expected a CUDA device for cuda, torch sees none"),
+        ("cuda:1", 1, "device: expected a number below the 1 CUDA devices, got cuda:1"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys, device, gpus, complaint):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    out = ["synth", "--device", device, "--out", str(tmp_path / "out")]
+    for arguments in (out, [*out, "--sheet", str(tmp_path / "sheet.png")]):
+        assert cli.main(arguments) == 1
+        assert capsys.readouterr().err == f"egopose synth: {complaint}\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_command_makes_a_bag_with_a_real_rig(tmp_path, capsys):
     """One command, the real renderer and a camera model of its own."""
     rig = Path(__file__).resolve().parents[2] / "config" / "cameras" / "cap_equidistant.yaml"

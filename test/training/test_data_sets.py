@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from egopose_ros import checkpoint
+from egopose_ros import checkpoint, cli
 from egopose_ros.camera import calibration
 from egopose_ros.camera.models import KannalaBrandt
 from egopose_ros.camera.rig import Rig, RigCamera, mounted_rotation, nominal_T_head_camera
@@ -145,6 +145,32 @@ def test_what_a_data_set_lacks_has_no_part_in_the_losses(egopw, tmp_path):
     moved = joints.grad.abs().sum(-1) > 0
     assert torch.equal(moved, batch.trusted)
     assert batch.of("mpi15").trusted.all(), "it has all of these"
+
+
+@pytest.mark.parametrize(
+    ("harm", "settings", "complaint"),
+    [
+        (lambda folder: folder.rename(folder.with_name("moved")), [], "expected the data set egopw, found nothing"),
+        (lambda folder: (folder / "calibration.yaml").unlink(), [], "expected the calibration of egopw's cameras"),
+        (lambda folder: (folder / "calibration.yaml").write_text("cameras: 3"), [], "calibration.yaml: "),
+        (
+            lambda folder: None, ["data.views=2", "stills.views=2"],
+            "calibration.yaml: expected calibrations of 2 camera(s), got 1",
+        ),
+    ],
+    ids=["folder", "calibration", "damaged calibration", "cameras"],
+)  # fmt: skip
+def test_a_data_set_that_does_not_fit_is_said_before_anything_is_rendered(
+    egopw, tmp_path, capsys, monkeypatch, harm, settings, complaint
+):
+    monkeypatch.setattr(cache, "render_run", lambda *_: pytest.fail("rendered"))
+    root, _ = egopw
+    harm(root)
+    config = tmp_path / "config.yaml"
+    config.write_text("threads: 1\n")
+    train = ["train", str(config), "--output", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    assert cli.main([*train, "--set", f"distill.datasets=[egopw:{root}]", *settings]) == 1
+    assert complaint in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("source", ["egopw", "nothing:/data", "mo2cap2_test:/data"])

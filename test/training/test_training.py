@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from egopose_ros import checkpoint, cli
-from egopose_ros.commands.train import TINY
+from egopose_ros.commands import train
 from egopose_ros.config import ConfigError, replace
 from egopose_ros.networks.table import NETWORKS, build
 from egopose_ros.training import cache, data, losses, memory, publish, recipes
@@ -100,13 +100,29 @@ def test_stages_that_clips_are_too_short_for_are_refused_unless_they_are_off():
 
 
 @pytest.mark.parametrize("path", sorted(Path("config/training").glob("*.yaml")), ids=lambda path: path.stem)
-def test_what_ships_can_be_trained_whole_and_tiny(path):
+def test_what_ships_can_be_trained_whole_and_tiny(path, tmp_path, monkeypatch):
     config, model = recipes.load(path)
     recipes.check(config, model)
     network = NETWORKS[config.network][1]
     if config.network == "egoposeformer_v2":  # else no frame of a clip is beyond the memory's reach
         assert config.sequences.frames > replace(network(), model).window
-    recipes.check(replace(config, TINY | recipes.RECIPES[config.network][0].tiny), model)
+    monkeypatch.chdir(tmp_path)  # where none of the weights are that it may start from
+    tiny = train._tiny(config)
+    recipes.check(tiny, model)
+    train._require_files(tiny, resumed=False)
+
+
+def test_a_tiny_run_starts_from_the_weights_that_are_there_alone(tmp_path, capsys):
+    there = tmp_path / "there.safetensors"
+    there.touch()
+    kept = settings(weights=str(there), mimic="egoposeformer_v2_mono")  # the name of one that ships
+    assert train._tiny(kept).weights == str(there) and train._tiny(kept).mimic == kept.mimic
+    assert not capsys.readouterr().out
+    absent = train._tiny(settings(heatmap_weights=str(there), weights="runs/no.safetensors", mimic="no"))
+    assert (absent.heatmap_weights, absent.weights, absent.mimic) == (str(there), "", "")
+    assert capsys.readouterr().out.splitlines() == [
+        "not there, so random weights in their place: weights runs/no.safetensors, mimic no"
+    ]
 
 
 def test_a_run_is_resumed_without_the_files_that_it_started_from(tmp_path, clips, monkeypatch, capsys):
@@ -132,6 +148,14 @@ def test_each_process_wants_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="device: expected cuda or cpu for 2 processes, .* got 'cuda:1'"):
         join("cuda:1")
+
+
+def test_one_process_takes_the_gpu_that_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device: expected a CUDA device for cuda, torch sees none"):
+        join("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert join("cuda").device("cuda") == "cuda" and join("cuda:1").device("cuda:1") == "cuda:1"
 
 
 def test_training_learns_and_publishes_what_it_learnt(tmp_path, clips, monkeypatch):
