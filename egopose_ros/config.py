@@ -154,14 +154,19 @@ class NetworkConfig:
     allow_untrained: bool = option(False, "Run with random weights when no checkpoint is given: for testing only.")
 
 
+MAX_THREADS = 256
+
+
 @dataclass(frozen=True)
 class RuntimeConfig:
     device: str = option("auto", "auto, cpu, cuda or cuda:N. auto takes CUDA where there is one.")
     require_gpu: bool = option(False, "Refuse to run on the CPU.")
     precision: str = option(
-        "auto", "auto: bf16 on CUDA, fp32 on the CPU.", choices=("auto", "fp32", "bf16", "fp16")
+        "auto", "auto: bf16 on CUDA from compute capability 8.0, fp32 elsewhere.", choices=("auto", "fp32", "bf16", "fp16")
     )
-    threads: int = option(0, "CPU threads of the network; 0: every core offline, all but one in a live node.", minimum=0, maximum=256)
+    threads: int = option(
+        0, "CPU threads of the network; 0: every core offline, all but one in a live node.", minimum=0, maximum=MAX_THREADS
+    )
 
     def __post_init__(self) -> None:
         kind, _, number = self.device.partition(":")

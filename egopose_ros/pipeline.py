@@ -374,7 +374,9 @@ def _select_device(runtime: RuntimeConfig) -> tuple[torch.device, tuple[str, ...
 
 def _select_dtype(runtime: RuntimeConfig, device: torch.device) -> torch.dtype:
     if runtime.precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        # Before, cuDNN has no convolutions in bf16.
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if fast else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[runtime.precision]
 
 

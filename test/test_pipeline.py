@@ -323,6 +323,13 @@ def test_devices_and_weights_that_are_not_there_are_named(load, tmp_path, monkey
     assert "ag_egopose takes 1 view(s): the rig's other 1 are not used" in load(canonical_rig(2), **settings).warnings
 
 
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+def test_half_precision_is_chosen_where_it_is_fast(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert pipeline._select_dtype(Config().runtime, torch.device("cuda")) is expected
+    assert pipeline._select_dtype(Config().runtime, torch.device("cpu")) is torch.float32
+
+
 def test_half_precision_stays_close(load_any):
     clip = frames(4)
     whole, half = (play(load_any(canonical_rig(), **{"runtime.precision": p}), clip)[1] for p in ("fp32", "bf16"))

@@ -113,7 +113,7 @@ class Cameras:
         if not heard:
             text = f"expected frame_id in the images' headers, got none; poses are in '{DEFAULT_FRAME}'"
             self._notices.fault("frame_id", "empty", text)
-        return str(heard) or DEFAULT_FRAME
+        return str(heard).lstrip("/") or DEFAULT_FRAME
 
     def _image_callback(self, view: int) -> Callable[[Any], None]:
         return lambda message: self._on_image(view, message)

@@ -1,7 +1,7 @@
 """The managed node `estimator`: loads in configure, subscribes in activate, publishes the pose of the wearer.
 
-Diagnostics are published in every state. Every transition that fails logs its own reason and leaves the node
-unconfigured, ready to be configured again.
+Diagnostics are published in every state. Every transition that fails logs its own reason and leaves the node in the
+state before it, ready for another try.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from egopose_ros.config import Config, ConfigError, replace
+from egopose_ros.config import MAX_THREADS, Config, ConfigError, replace
 from egopose_ros.ros import diagnostics, qos
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.params import Parameters
@@ -39,7 +39,8 @@ def load_pipeline(config: Config) -> Any:
     rig = pipeline.configured_rig(config) or pipeline.canonical_rig(len(config.camera.topics))
     if not config.runtime.threads:
         # Camera, DDS and page want a core: on two cores a second thread of the network would wait for them all the time.
-        config = replace(config, {"runtime.threads": max(1, len(os.sched_getaffinity(0)) - 1)})
+        cores = len(os.sched_getaffinity(0)) - 1
+        config = replace(config, {"runtime.threads": min(max(1, cores), MAX_THREADS)})
     return pipeline.load(config, rig)
 
 
@@ -91,7 +92,8 @@ class Estimator(LifecycleNode):
         return self._transition("configure", self._configure, partial(super().on_configure, state))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("activate", partial(super().on_activate, state), self._activate)
+        silence = partial(super().on_deactivate, state)
+        return self._transition("activate", partial(super().on_activate, state), self._activate, undo=silence)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._transition("deactivate", self._deactivate, partial(super().on_deactivate, state))
@@ -106,8 +108,10 @@ class Estimator(LifecycleNode):
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    def _transition(self, name: str, *parts: Callable[[], Any]) -> TransitionCallbackReturn:
-        """Run our part and rclpy's; a failure is logged here, because rclpy says nothing of exceptions."""
+    def _transition(
+        self, name: str, *parts: Callable[[], Any], undo: Callable[[], Any] = lambda: None
+    ) -> TransitionCallbackReturn:
+        """Run our part and rclpy's; a failure is logged here, because rclpy says nothing of exceptions, and undone."""
         try:
             for part in parts:
                 part()
@@ -117,6 +121,7 @@ class Estimator(LifecycleNode):
             self._failure = f"{name} failed: {error}" if str(error) else f"{name} failed: {type(error).__name__}"
             self.get_logger().error(self._failure)
             self._release() if name == "configure" else self._deactivate()
+            undo()
             return TransitionCallbackReturn.FAILURE
 
     def _configure(self) -> None:

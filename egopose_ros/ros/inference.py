@@ -76,8 +76,10 @@ class Inference:
         for _, frame in frames[:-1]:
             self._state = self._pipeline.observe(self._state, frame)
         self._state, pose = self._pipeline.step(self._state, frames[-1][1])
-        if not np.isfinite(pose.joints_camera).all():
-            raise FloatingPointError("expected finite joints of the network, got NaN or infinity")
+        for name in ("joints_camera", "rotations_camera", "covariance_camera", "confidence"):
+            value = getattr(pose, name)
+            if value is not None and not np.isfinite(value).all():
+                raise FloatingPointError(f"expected finite {name} of the network, got NaN or infinity")
         self._awaited += [capture for capture, _ in frames]
         while self._awaited[0].stamp_ns != pose.stamp_ns:
             del self._awaited[0]

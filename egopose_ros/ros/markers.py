@@ -94,9 +94,6 @@ class Trail:
         self._root = next(names.index(name) for name in ("pelvis", "head", names[0]) if name in names)
         self._poses: deque[PoseStamped] = deque()
 
-    def clear(self) -> None:
-        self._poses.clear()
-
     def extend(self, pose_global: BodyPose, frame_id: str, length_s: float) -> Path | None:
         """Add the root; return the path when it has grown."""
         stamp_ns = pose_global.stamp_ns

@@ -76,8 +76,8 @@ class Publishers:
         self._skeleton_latched.publish(messages.skeleton_message(self._skeleton, stamp_ns, ""))
 
     def clear(self) -> None:
-        """Forget what was before a jump of time."""
-        self._path.clear()
+        """Forget what was before a jump of time, which another thread may be publishing just now."""
+        self._path = Trail(self._skeleton.name)
         self._tf_limit = RateLimit()
 
     def publish(self, pose: BodyPose, camera_frame: str, global_frame: str, status: PoseStatus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, Callable
 
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
@@ -37,7 +38,25 @@ class Session:
         statistics: Statistics,
         notices: Notices,
     ) -> None:
-        """Subscribe; frames flow as soon as the rig is known."""
+        """Subscribe; frames flow as soon as the rig is known. What was made is let go of where something fails."""
+        self._made = ExitStack()
+        try:
+            self._open(node, config, pipeline, rig_from_camera_info, publishers, statistics, notices)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(
+        self,
+        node: Node,
+        config: Callable[[], Config],
+        pipeline: Any,
+        rig_from_camera_info: Callable[[list[dict[str, Any]]], Any],
+        publishers: Publishers,
+        statistics: Statistics,
+        notices: Notices,
+    ) -> None:
+        made = self._made
         self._node = node
         self._config = config
         self._pipeline = pipeline
@@ -52,9 +71,15 @@ class Session:
             or (not from_file and len(settings.camera.topics) > 1)
         )
         self._tree = listen(node, settings.tf.prefix, self._refuse_transform) if needs_tf else None
+        if self._tree is not None:
+            made.callback(self._tree.close)
         inputs = (config, self._tree, statistics, notices)
-        self.head_pose, self.imu = HeadPose(node, *inputs), HeadImu(node, *inputs)
+        self.head_pose = HeadPose(node, *inputs)
+        made.callback(self.head_pose.close)
+        self.imu = HeadImu(node, *inputs)
+        made.callback(self.imu.close)
         self.cameras = Cameras(node, config, statistics, notices, self._deliver, self._rewind)
+        made.callback(self.cameras.close)
         self._rigs = RigSource(
             config, self.cameras, self._tree, notices, pipeline.rig if from_file else None, rig_from_camera_info
         )
@@ -69,25 +94,24 @@ class Session:
             on_thin_out=statistics.thinned_out,
             thin_out=lambda: config().window.thin_out,
         )
-        self._timer = node.create_timer(POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        made.callback(self._worker.stop)
+        timer = node.create_timer(POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        made.callback(node.destroy_timer, timer)
         threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-0.5), on_clock_change=True)
-        self._jumps = node.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
+        made.callback(node.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump).unregister)
         self._worker.start()
         self._poll()
 
     def close(self) -> None:
         """Finish the inference in progress and let go of everything."""
-        self._node.destroy_timer(self._timer)
-        self._jumps.unregister()
-        for source in (self.cameras, self.head_pose, self.imu):
-            source.close()
-        if self._tree is not None:
-            self._tree.close()
-        self._worker.stop()
+        self._made.close()
 
     def _poll(self) -> None:
-        for source in (self.cameras, self.head_pose, self.imu):
-            source.poll()
+        try:
+            for source in (self.cameras, self.head_pose, self.imu):
+                source.poll()
+        except Exception as error:  # the shell: what the graph answers must not end the node
+            self._notices.fault("graph", type(error).__name__, f"{type(error).__name__}: {error}")
         try:
             rig = self._rigs.poll()
             if rig is not None:

@@ -50,11 +50,15 @@ class TfTree(TransformTree):
 
 
 class Tf2Buffer:
-    """The same questions to tf2_ros, which keeps ten seconds and bridges any gap within them."""
+    """The same questions to tf2_ros, which keeps ten seconds and bridges any gap within them, whatever `max_gap_ns`.
+
+    The buffer is not told its node: it would make a service and a handler of time jumps that outlive it, and the session
+    clears it when time jumps.
+    """
 
     def __init__(self, node: Node, tf2_ros: Any) -> None:
         self._tf2 = tf2_ros
-        self._buffer = tf2_ros.Buffer(node=node)
+        self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
     def close(self) -> None:
@@ -66,7 +70,8 @@ class Tf2Buffer:
     def lookup(self, target: str, source: str, stamp_ns: int | None, max_gap_ns: int) -> tuple[np.ndarray, Lookup]:
         """Return T_target_source at a stamp, or by the newest transforms for None; the identity unless FOUND."""
         try:
-            stamped = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns or 0))
+            frames = (target.lstrip("/"), source.lstrip("/"))  # tf2 refuses the names of ROS 1
+            stamped = self._buffer.lookup_transform(*frames, Time(nanoseconds=stamp_ns or 0))
         except self._tf2.ExtrapolationException as error:
             return np.eye(4), Lookup.NOT_YET if "future" in str(error) else Lookup.TOO_OLD
         except self._tf2.TransformException as error:

@@ -53,11 +53,11 @@ class HeadTrack:
 
     def take(self, message: Any, now_s: float) -> Problem | None:
         """Keep a pose; otherwise return why not."""
-        body = getattr(message, "child_frame_id", "")
+        body = getattr(message, "child_frame_id", "").lstrip("/")
         pose = message.pose if self._settings.source == "pose" else message.pose.pose
         p, q = pose.position, pose.orientation
         values = np.array([p.x, p.y, p.z, q.x, q.y, q.z, q.w])
-        stamp_ns, frame = to_ns(message.header.stamp), message.header.frame_id
+        stamp_ns, frame = to_ns(message.header.stamp), message.header.frame_id.lstrip("/")
         if stamp_ns <= 0:
             return Problem("stamp_zero", "expected a stamp, got 0")
         if not np.isfinite(values).all():

@@ -36,7 +36,7 @@ class TransformTree:
     def lookup(self, target: str, source: str, stamp_ns: int | None, max_gap_ns: int) -> tuple[np.ndarray, Lookup]:
         """Return T_target_source at a stamp, or by the newest transforms for None; the identity unless FOUND."""
         with self._lock:
-            targets, sources = self._ancestors(target), self._ancestors(source)
+            targets, sources = (self._ancestors(frame.lstrip("/")) for frame in (target, source))
             if targets is None or sources is None:
                 return np.eye(4), Lookup.LOOP
             common = next((frame for frame in sources if frame in targets), None)

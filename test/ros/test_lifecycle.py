@@ -184,3 +184,31 @@ def test_autostart_and_many_lifecycles_leave_nothing_behind() -> None:
             assert all(cycle() == first for _ in range(10))
         finally:
             probe.close()
+
+
+def test_an_activation_that_fails_leaves_nothing_behind() -> None:
+    values = {
+        "network.allow_untrained": True, "autostart": False, "camera.topics": ["/nobody/image"],
+        "head_pose.source": "odometry", "head_pose.topic": "not a topic",
+    }  # fmt: skip
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    with spinning(lambda context: Estimator(context=context, namespace="/half", parameter_overrides=overrides)) as node:
+        probe = Probe("/half/estimator")
+        try:
+            assert probe.change_state("configure")
+            entities = {*node.subscriptions, *node.timers}
+            for _ in range(2):
+                assert not probe.change_state("activate") and probe.state() == "inactive"
+                assert {*node.subscriptions, *node.timers} == entities
+            assert "estimator worker" not in {thread.name for thread in threading.enumerate()}
+        finally:
+            probe.close()
+
+
+def test_a_machine_of_many_cores_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from egopose_ros import pipeline
+    from egopose_ros.ros import estimator
+
+    monkeypatch.setattr(estimator.os, "sched_getaffinity", lambda _: set(range(384)))
+    monkeypatch.setattr(pipeline, "load", lambda config, rig: config)
+    assert estimator.load_pipeline(Config()).runtime.threads == 256

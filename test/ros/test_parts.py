@@ -248,6 +248,7 @@ def test_the_tree_agrees_with_products_of_its_transforms() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-9)
     np.testing.assert_allclose(tree.lookup("map", "base", 200, EVER)[0], T["odom"] @ T["base"], atol=1e-9)
     assert tree.lookup("map", "map", 5, EVER)[1] is Lookup.FOUND
+    np.testing.assert_array_equal(tree.lookup("/map", "/base", 200, EVER)[0], tree.lookup("map", "base", 200, EVER)[0])
     assert tree.lookup("base", "head", 5, EVER)[1] is Lookup.FOUND, "static transforms hold at any time"
     for stamp, gap, expected_lookup in ((99, EVER, Lookup.TOO_OLD), (201, EVER, Lookup.NOT_YET), (150, 50, Lookup.GAP)):
         assert tree.lookup("map", "camera", stamp, gap)[1] is expected_lookup
