@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,9 @@ class NamedFrame:
 
 
 def images(folder: Path) -> list[Path]:
-    """Return the images of a folder in the order of their names."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
+    """Return the images of a folder in the order of their names, numbers in them taken as such: 2 before 10."""
+    found = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
+    return sorted(found, key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)])
 
 
 class Footage:

@@ -14,6 +14,8 @@ from egopose_ros.skeleton import MPI15, MPI15_MEAN
 
 AUC_THRESHOLDS = tuple(np.linspace(0.0, 0.15, 31).tolist())
 """[m]"""
+_ALIGNABLE = 3
+"""known joints that an alignment leaves an error of"""
 
 
 def joint_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -32,13 +34,13 @@ def mpjpe(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def pa_mpjpe(predicted: np.ndarray, truth: np.ndarray, *, scale: bool = True) -> np.ndarray:
     """Return the error (...) of each frame after the Procrustes alignment of its prediction to its truth.
 
-    `scale=False` aligns rigidly: the variant that some papers of the field report.
+    NaN with fewer than three known joints, which any pose can be laid upon. `scale=False` aligns rigidly: the variant that some papers of the field report.
     """
     predicted = np.asarray(predicted, np.float64)
     joint_errors(predicted, truth)
     known = np.isfinite(truth).all(-1) & np.isfinite(predicted).all(-1)
     aligned = procrustes(predicted, truth, known, scale=scale).apply(predicted)
-    return _mean_over_joints(joint_errors(aligned, truth), truth)
+    return np.where(known.sum(-1) >= _ALIGNABLE, _mean_over_joints(joint_errors(aligned, truth), truth), np.nan)
 
 
 def root_aligned(predicted: np.ndarray, truth: np.ndarray, roots: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

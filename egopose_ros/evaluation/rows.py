@@ -138,10 +138,10 @@ def percentile(pieces: Callable[[], Iterable[np.ndarray]], percent: float) -> fl
         count, largest = count + len(known), max(largest, float(known.max(initial=0.0)))
     if not count:
         return math.nan
-    scale = _BINS / largest if largest > 0 else 0.0
+    largest = largest or 1.0
 
     def bins(values: np.ndarray) -> np.ndarray:
-        return np.minimum(values * scale, _BINS - 1).astype(np.int64)
+        return np.minimum(values / largest * _BINS, _BINS - 1).astype(np.int64)
 
     histogram = np.zeros(_BINS, np.int64)
     for values in pieces():

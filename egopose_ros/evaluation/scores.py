@@ -293,7 +293,7 @@ def _groups(c: Comparison) -> dict[str, np.ndarray]:
         return {}
     groups = {"out_of_view": c.visible == Visibility.OUT_OF_VIEW}
     if not c.occlusion:
-        return {"in_view": c.visible == 255, **groups}
+        return {"in_view": c.visible != Visibility.OUT_OF_VIEW, **groups}
     seen = c.visible == Visibility.VISIBLE
     return {"visible": seen, "occluded": c.visible == Visibility.OCCLUDED, **groups, "unseen": ~seen}
 
@@ -332,11 +332,14 @@ def stretches(c: Comparison) -> list[slice]:
 
 
 def _feet(name: str, predicted: Derived, truth: Derived, rate: float) -> dict[str, float]:
+    feet = list(feet_of(name))
+    if not feet:
+        return {}
     lowest = gathered(
-        np.where(np.isfinite(heights).all(-1), heights.min(-1), np.nan)
+        np.where(np.isfinite(heights[:, feet]).all(-1), np.where(np.isfinite(heights), heights, np.inf).min(-1), np.nan)
         for heights in (truth[rows][..., 2] for rows in slices(len(truth)))
     )
-    if not feet_of(name) or not np.isfinite(lowest).any():
+    if not np.isfinite(lowest).any():
         return {}
     own, true = (motion.columns(joints, feet_of(name)) for joints in (predicted, truth))
     contact = motion.speeds(true, rate) < CONTACT_M_S

@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Sequence
 
@@ -305,8 +306,8 @@ def _read_csv(path: Path, wanted: str) -> Truth:
         values = np.array([[float(row[place] or "nan") for place in places] for row in cells])
         stamps = [row[lower.index(clock)] for row in cells]
         # Nanoseconds do not fit a float.
-        stamps_ns = [int(s) if clock.endswith("_ns") else round(float(s) * 1e9) for s in stamps]
-    except (ValueError, OverflowError) as error:
+        stamps_ns = [int(s) if clock.endswith("_ns") else round(Decimal(s) * 10**9) for s in stamps]
+    except (ValueError, OverflowError, InvalidOperation) as error:
         raise TruthError(f"{path}: expected numbers, got {_line(error)}") from None
     return _named(str(path), np.array(stamps_ns, np.int64), values.reshape(len(cells), len(names), 3), names, "camera", wanted)
 

@@ -44,10 +44,16 @@ def edit(labels: Path, change: Callable[[BodyPose], BodyPose | None]) -> int:
         for file in labels.iterdir():
             if file.name != "metadata.yaml" and file.suffix != ".mcap":
                 shutil.copy2(file, new)
-        os.rename(labels, staging / "old")  # a folder cannot be renamed onto one that is not empty
-        os.rename(new, labels)
+        old = staging / "old"
+        os.rename(labels, old)  # a folder cannot be renamed onto one that is not empty
+        try:
+            os.rename(new, labels)
+        except BaseException:
+            os.rename(old, labels)
+            raise
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if labels.is_dir():  # else what it was is in there
+            shutil.rmtree(staging, ignore_errors=True)
     return count
 
 

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from egopose_ros.files import write_whole
+
 FILE = "manifest.jsonl"
 VERSION = 1
 LABELLED, FAILED = "labelled", "failed"
@@ -100,8 +102,7 @@ class Manifest:
     def _open(self, header: dict[str, Any]) -> dict[str, Entry]:
         path = self.folder / FILE
         if not path.is_file():
-            with path.open("w") as file:
-                file.write(_line(header))
+            write_whole(path, _line(header))
             return {}
         there, entries = read(self.folder)
         if there != header:

@@ -302,14 +302,14 @@ def _film(stage, posed, worn, index, T_world_camera, placed, sensor: Sensor, noi
             posed.vertices[now], posed.normals[now], T[now], posed.vertices[before], T[before], now, sensor.shutter > 0
         )
         image, exposure = expose(sensor, picture.radiance, picture.flow, view.seen, view.size, exposure, fps, noise)
-        images.append(image)
+        images.append(image.cpu())  # a long recording is larger than a GPU
         visible.append(
             truth.joint_visibility(joints[now], joints_px[now], view.seen, view.size, picture.part, picture.depth)
         )
         if "part_mask" in extras:
-            parts.append(picture.part.view(-1, height, width))
+            parts.append(picture.part.view(-1, height, width).cpu())
         if "depth" in extras:
-            depths.append(picture.depth.view(-1, height, width))
+            depths.append(picture.depth.view(-1, height, width).cpu())
         if progress is not None:
             progress(len(now))
     return _Film(

@@ -19,6 +19,7 @@ from bag_maker import FOCAL, IMAGE, SIZE, Maker, image_at, stamp_at, write_bag, 
 from egopose_ros import checkpoint, cli, pipeline  # noqa: E402
 from egopose_ros.commands import infer as command  # noqa: E402
 from egopose_ros.config import Config, replace  # noqa: E402
+from egopose_ros.datasets import footage  # noqa: E402
 from egopose_ros.evaluation import truth  # noqa: E402
 from egopose_ros.networks.table import build  # noqa: E402
 from egopose_ros.structs import Frame  # noqa: E402
@@ -46,6 +47,12 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Pipeline:
     write_rig(folder)
     config = replace(Config(), {"network.allow_untrained": True})
     return pipeline.load(config, pipeline.load_rig(str(folder / "calibration.yaml")))
+
+
+def test_numbers_of_images_are_counted_not_spelt(tmp_path: Path) -> None:
+    for name in ("final_10.png", "final_2.png", "final_1.png", "b_3.jpg"):
+        (tmp_path / name).touch()
+    assert [path.name for path in footage.images(tmp_path)] == ["b_3.jpg", "final_1.png", "final_2.png", "final_10.png"]
 
 
 @pytest.mark.parametrize("independent", [False, True])

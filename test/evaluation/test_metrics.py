@@ -43,6 +43,14 @@ def test_joints_without_truth_do_not_count_and_a_prediction_that_is_not_finite_d
     assert np.isnan(mpjpe(predicted, truth)[2]) and np.isnan(pa_mpjpe(predicted, truth)[2])
 
 
+@pytest.mark.parametrize("known, says", [(1, False), (2, False), (3, True)])
+def test_joints_that_any_pose_can_be_laid_upon_are_no_aligned_error(known, says):
+    truth, predicted = RNG.normal(size=(2, 5, 22, 3))
+    truth[:, known:] = np.nan
+    assert np.isfinite(pa_mpjpe(predicted, truth)).tolist() == [says] * 5
+    assert np.isfinite(mpjpe(predicted, truth)).all()
+
+
 def test_different_skeletons_are_refused():
     with pytest.raises(ValueError, match=r"\(22, 3\) and \(15, 3\)"):
         joint_errors(np.zeros((22, 3)), np.zeros((15, 3)))

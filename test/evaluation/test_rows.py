@@ -9,7 +9,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from egopose_ros.evaluation import results, rows, scores
@@ -109,6 +109,7 @@ def test_memory_does_not_grow_with_the_recording(monkeypatch: pytest.MonkeyPatch
 @given(
     st.lists(st.lists(st.floats(0.0, 1e6) | st.just(float("nan")), max_size=30), max_size=6), st.sampled_from([0, 5, 50, 95, 100])
 )
+@example([[0.0, 2.225073858507203e-309]], 0)
 @settings(deadline=None)
 def test_the_percentile_of_pieces_is_that_of_all(pieces: list[list[float]], percent: float) -> None:
     arrays = [np.array(piece, np.float64) for piece in pieces]

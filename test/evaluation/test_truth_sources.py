@@ -54,6 +54,13 @@ def in_npz(folder: Path) -> Path:
     return folder / "truth.npz"
 
 
+def test_seconds_since_1970_keep_their_nanoseconds(tmp_path: Path) -> None:
+    path, stamps = tmp_path / "slow.csv", ("1700000000.123456789", "1700000000.323456791")
+    head = ",".join(f"{joint}_{axis}" for joint in SMPL22.joints for axis in "xyz")
+    path.write_text("\n".join([f"stamp,{head}", *(stamp + ",1" * 3 * SMPL22.size for stamp in stamps)]))
+    assert truths.load(path).stamps_ns.tolist() == [1700000000123456789, 1700000000323456791]
+
+
 @pytest.mark.parametrize("write", [in_csv, in_json, in_npz])
 def test_files_give_what_was_written(write: object, tmp_path: Path) -> None:
     found = truths.load(write(tmp_path))

@@ -110,6 +110,23 @@ def test_a_clip_holds_images_and_labels_in_canonical_axes(labels):
     assert clip.stamps_ns.tolist() == [stamp_at(index) for index in range(FRAMES)]
 
 
+def test_labels_survive_an_edit_that_is_interrupted(labels, monkeypatch):
+    take = labels / "take"
+    (take / "notes.txt").write_text("checked")
+    before, rename = {path.name: path.read_bytes() for path in take.iterdir()}, os.rename
+
+    def interrupted(source, target):
+        if Path(target) == take and Path(source).name == "take":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        edit(take, lambda pose: pose)
+    assert {path.name: path.read_bytes() for path in take.iterdir()} == before
+    assert not [path for path in labels.iterdir() if path.name.startswith(".take")]
+
+
 def test_edited_labels_are_what_is_learnt(labels, tmp_path):
     config = DistillConfig()
     before = clips.build(labels, tmp_path / "cache", 100, 1, 1)
