@@ -131,7 +131,12 @@ class Session:
 
     def _must_wait_s(self, capture: Capture) -> float:
         """Return how long a capture may still wait for the head pose and IMU reading at its stamp."""
-        if not (self.head_pose.may_come(capture.stamp_ns) or self.imu.may_come(capture.stamp_ns)):
+        try:
+            may_come = self.head_pose.may_come(capture.stamp_ns) or self.imu.may_come(capture.stamp_ns)
+        except Exception as error:  # the shell: a look-up that fails must not end the worker
+            self._notices.fault("head_pose", type(error).__name__, f"{type(error).__name__}: {error}")
+            may_come = False
+        if not may_come:
             return 0.0
         return remaining_s(capture.arrival_s, self._config().head_pose.wait_s)
 

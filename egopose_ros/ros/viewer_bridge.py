@@ -91,6 +91,12 @@ class ViewerBridge:
         )
 
     def _poll(self) -> None:
+        try:
+            self._look()
+        except Exception as error:  # the shell: what the graph or a rig makes go wrong must not freeze the page
+            self._notices.fault("viewer", type(error).__name__, f"{type(error).__name__}: {error}")
+
+    def _look(self) -> None:
         self._cameras.poll()
         self._truth.poll()
         rig = self._rigs.poll()

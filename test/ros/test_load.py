@@ -23,6 +23,7 @@ from egopose_ros import checkpoint
 from egopose_ros.networks.table import build
 from egopose_ros.ros.cameras import Capture
 from egopose_ros.ros.estimator import Estimator, load_pipeline
+from egopose_ros.ros.head_pose import HeadPose
 from egopose_ros.ros.messages import header, to_ns, to_stamp
 from egopose_ros.ros.worker import Load, Worker, remaining_s
 
@@ -237,6 +238,20 @@ def test_a_network_that_fails_is_said_and_comes_back(slow) -> None:
     assert (pose.window_length, pose.frames_dropped) == (1, 2)
     assert [to_ns(p.header.stamp) for p in probe.poses] == [10**15, 10**15 + 3 * STEP_NS], "NaN was published"
     wait(lambda: "fault.inference" not in probe.status, "the failure to be over")
+
+
+def test_a_look_up_that_fails_does_not_end_the_worker(slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, probe = slow
+    log.permits.release(100)
+
+    def broken(head_pose: HeadPose, stamp_ns: int) -> bool:
+        raise RuntimeError("no tree")
+
+    monkeypatch.setattr(HeadPose, "may_come", broken)
+    for index, pixels in enumerate(pictures(2)):
+        probe.advertise("image_raw").publish(image(10**15 + index * STEP_NS, pixels))
+        probe.pose_at(10**15 + index * STEP_NS)
+    wait(lambda: probe.status.get("fault.head_pose") == "RuntimeError", "the failure to be said")
 
 
 @pytest.mark.parametrize("slow", [{"head_pose.source": "pose", "head_pose.topic": "slam"}], indirect=True)

@@ -116,6 +116,19 @@ def test_a_pose_whose_global_twin_is_lost_is_shown_all_the_same(live):
     assert all(shot.pose.T_world_camera is None and shot.images is None for shot in live.page.shots)
 
 
+def test_a_rig_that_fails_later_does_not_freeze_the_page(live, monkeypatch):
+    asked = []
+
+    def broken():
+        asked.append(time.monotonic())
+        raise RuntimeError("no rig")
+
+    monkeypatch.setattr(live.bridge._rigs, "poll", broken)
+    live.until(lambda: len(asked) > 1)
+    live.pose.publish(messages.pose_message(walking_pose(0), "camera", STATUS))
+    live.until(lambda: live.page.shots)
+
+
 def test_a_message_that_contradicts_itself_is_not_shown(live):
     message = messages.pose_message(walking_pose(0), "camera", STATUS)
     message.positions = message.positions[:-3]
