@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Callable
 
 REPEAT_S = 10.0
@@ -34,6 +36,14 @@ class Notices:
                 return
             self._said[topic, state] = now_s
         self._logger.warning(f"{topic}: {text}")
+
+    @contextmanager
+    def guard(self, topic: str) -> Iterator[None]:
+        """Make an exception a fault of the topic: what comes from outside must end neither the node nor its threads."""
+        try:
+            yield
+        except Exception as error:
+            self.fault(topic, type(error).__name__, f"{type(error).__name__}: {error}")
 
     def well(self, topic: str) -> None:
         """Note that a topic is well, so that its next fault is said again."""

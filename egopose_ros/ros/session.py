@@ -39,85 +39,65 @@ class Session:
         notices: Notices,
     ) -> None:
         """Subscribe; frames flow as soon as the rig is known. What was made is let go of where something fails."""
-        self._made = ExitStack()
-        try:
-            self._open(node, config, pipeline, rig_from_camera_info, publishers, statistics, notices)
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(
-        self,
-        node: Node,
-        config: Callable[[], Config],
-        pipeline: Any,
-        rig_from_camera_info: Callable[[list[dict[str, Any]]], Any],
-        publishers: Publishers,
-        statistics: Statistics,
-        notices: Notices,
-    ) -> None:
-        made = self._made
-        self._node = node
-        self._config = config
-        self._pipeline = pipeline
-        self._publishers = publishers
-        self._statistics = statistics
-        self._notices = notices
-        settings = config()
-        from_file = bool(settings.camera.calibration)
-        needs_tf = (
-            settings.head_pose.source != "none"
-            or settings.imu.enabled
-            or (not from_file and len(settings.camera.topics) > 1)
-        )
-        self._tree = listen(node, settings.tf.prefix, self._refuse_transform) if needs_tf else None
-        if self._tree is not None:
-            made.callback(self._tree.close)
-        inputs = (config, self._tree, statistics, notices)
-        self.head_pose = HeadPose(node, *inputs)
-        made.callback(self.head_pose.close)
-        self.imu = HeadImu(node, *inputs)
-        made.callback(self.imu.close)
-        self.cameras = Cameras(node, config, statistics, notices, self._deliver, self._rewind)
-        made.callback(self.cameras.close)
-        self._rigs = RigSource(
-            config, self.cameras, self._tree, notices, pipeline.rig if from_file else None, rig_from_camera_info
-        )
-        self.inference = Inference(
-            config, self.cameras, self.head_pose, self.imu, publishers, statistics, notices
-        )
-        self._worker = Worker(
-            self.inference.process,
-            self._must_wait_s,
-            max_pending=lambda: config().window.max_pending,
-            on_drop=statistics.dropped,
-            on_thin_out=statistics.thinned_out,
-            thin_out=lambda: config().window.thin_out,
-        )
-        made.callback(self._worker.stop)
-        timer = node.create_timer(POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        made.callback(node.destroy_timer, timer)
-        threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-0.5), on_clock_change=True)
-        made.callback(node.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump).unregister)
-        self._worker.start()
-        self._poll()
+        with ExitStack() as made:
+            self._node = node
+            self._config = config
+            self._pipeline = pipeline
+            self._publishers = publishers
+            self._statistics = statistics
+            self._notices = notices
+            settings = config()
+            from_file = bool(settings.camera.calibration)
+            needs_tf = (
+                settings.head_pose.source != "none"
+                or settings.imu.enabled
+                or (not from_file and len(settings.camera.topics) > 1)
+            )
+            self._tree = listen(node, settings.tf.prefix, self._refuse_transform) if needs_tf else None
+            if self._tree is not None:
+                made.callback(self._tree.close)
+            inputs = (config, self._tree, statistics, notices)
+            self.head_pose = HeadPose(node, *inputs)
+            made.callback(self.head_pose.close)
+            self.imu = HeadImu(node, *inputs)
+            made.callback(self.imu.close)
+            self.cameras = Cameras(node, config, statistics, notices, self._deliver, self._rewind)
+            made.callback(self.cameras.close)
+            self._rigs = RigSource(
+                config, self.cameras, self._tree, notices, pipeline.rig if from_file else None, rig_from_camera_info
+            )
+            self.inference = Inference(
+                config, self.cameras, self.head_pose, self.imu, publishers, statistics, notices
+            )
+            self._worker = Worker(
+                self.inference.process,
+                self._must_wait_s,
+                max_pending=lambda: config().window.max_pending,
+                on_drop=statistics.dropped,
+                on_thin_out=statistics.thinned_out,
+                thin_out=lambda: config().window.thin_out,
+            )
+            made.callback(self._worker.stop)
+            timer = node.create_timer(POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            made.callback(node.destroy_timer, timer)
+            threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-0.5), on_clock_change=True)
+            made.callback(node.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump).unregister)
+            self._worker.start()
+            self._poll()
+            self._made = made.pop_all()
 
     def close(self) -> None:
         """Finish the inference in progress and let go of everything."""
         self._made.close()
 
     def _poll(self) -> None:
-        try:
+        with self._notices.guard("graph"):
             for source in (self.cameras, self.head_pose, self.imu):
                 source.poll()
-        except Exception as error:  # the shell: what the graph answers must not end the node
-            self._notices.fault("graph", type(error).__name__, f"{type(error).__name__}: {error}")
-        try:
+        with self._notices.guard("calibration"):
             rig = self._rigs.poll()
             if rig is not None:
                 self._use(rig)
-        except Exception as error:  # the shell: a rig that cannot be used must not end the node
-            self._notices.fault("calibration", type(error).__name__, f"{type(error).__name__}: {error}")
 
     def _use(self, rig: Any) -> None:
         """Let frames of a rig flow."""
@@ -131,11 +111,9 @@ class Session:
 
     def _must_wait_s(self, capture: Capture) -> float:
         """Return how long a capture may still wait for the head pose and IMU reading at its stamp."""
-        try:
+        may_come = False
+        with self._notices.guard("head_pose"):
             may_come = self.head_pose.may_come(capture.stamp_ns) or self.imu.may_come(capture.stamp_ns)
-        except Exception as error:  # the shell: a look-up that fails must not end the worker
-            self._notices.fault("head_pose", type(error).__name__, f"{type(error).__name__}: {error}")
-            may_come = False
         if not may_come:
             return 0.0
         return remaining_s(capture.arrival_s, self._config().head_pose.wait_s)

@@ -92,13 +92,8 @@ class Topic:
 
     def _on_message(self, message: Any) -> None:
         self._heard_s, self._patience_s = time.monotonic(), SILENCE_S
-        self._guarded(self._callback, message)
-
-    def _guarded(self, take: Callable[[Any], None], message: Any) -> None:
-        try:
-            take(message)
-        except Exception as error:  # the shell: what a message makes go wrong must not end the node
-            self._notices.fault(self.name, type(error).__name__, f"{type(error).__name__}: {error}")
+        with self._notices.guard(self.name):
+            self._callback(message)
 
     def _report(self) -> None:
         topic = f"{self.name} publishers"
@@ -156,17 +151,14 @@ class FastTopic(Topic):
         if self._subscription is None or self._chosen is None:
             return
         kind = self._chosen[1]
-
-        def take(serialized: bytes) -> None:
-            if self._admit(_stamp_ns(serialized)):
-                self._on_message(deserialize_message(serialized, kind))
-
         for _ in range(self._depth):
             with self._subscription.handle:
                 taken = self._subscription.handle.take_message(kind, True)
             if taken is None:
                 return
-            self._guarded(take, taken[0])
+            with self._notices.guard(self.name):
+                if self._admit(_stamp_ns(taken[0])):
+                    self._on_message(deserialize_message(taken[0], kind))
 
 
 def _stamp_ns(serialized: bytes) -> int:

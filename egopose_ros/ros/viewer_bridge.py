@@ -91,21 +91,16 @@ class ViewerBridge:
         )
 
     def _poll(self) -> None:
-        try:
-            self._look()
-        except Exception as error:  # the shell: what the graph or a rig makes go wrong must not freeze the page
-            self._notices.fault("viewer", type(error).__name__, f"{type(error).__name__}: {error}")
-
-    def _look(self) -> None:
-        self._cameras.poll()
-        self._truth.poll()
-        rig = self._rigs.poll()
-        if rig is not None:
-            self._cameras.sizes = [tuple(camera.model.size) for camera in rig.cameras]
-            if self._page is not None:
-                self._page.set_views(
-                    [View(camera.name, camera.T_head_camera, self._make_projection(camera)) for camera in rig.cameras]
-                )
+        with self._notices.guard("viewer"):
+            self._cameras.poll()
+            self._truth.poll()
+            rig = self._rigs.poll()
+            if rig is not None:
+                self._cameras.sizes = [tuple(camera.model.size) for camera in rig.cameras]
+                if self._page is not None:
+                    self._page.set_views(
+                        [View(camera.name, camera.T_head_camera, self._make_projection(camera)) for camera in rig.cameras]
+                    )
 
     def _refuse_transform(self, reason: str, text: str) -> None:
         self._notices.fault("/tf", reason, text)
