@@ -24,7 +24,8 @@ WITHOUT = (*health.PROFILE_VARIABLES, "ROS_DISTRO")
 def environment():
     """The environment of a graph of its own, without a shared-memory profile."""
     inherited = {name: value for name, value in os.environ.items() if name not in WITHOUT}
-    return {**inherited, "ROS_DOMAIN_ID": "61", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    domain = str(1 + os.getpid() % 100)  # of each process that runs tests beside others
+    return {**inherited, "ROS_DOMAIN_ID": domain, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
 def doctor(environment, graph, report, *arguments):
