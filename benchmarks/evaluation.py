@@ -19,7 +19,7 @@ from typing import Callable
 
 import torch
 
-from egopose_ros.config import Config
+from egopose_ros.config import DEFAULT_NETWORK
 from egopose_ros.evaluation.runs import RunBuilder
 from egopose_ros.networks.interface import NetworkInput
 from egopose_ros.networks.table import NETWORKS
@@ -66,7 +66,7 @@ def main() -> int:
     """Print the rates and the share."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bag", type=Path, help="bag to evaluate (default: the sample bag)")
-    parser.add_argument("--network", default=Config().network.name, choices=tuple(NETWORKS), help="default %(default)s")
+    parser.add_argument("--network", default=DEFAULT_NETWORK, choices=tuple(NETWORKS), help="default %(default)s")
     parser.add_argument("--checkpoint", default="", help="default: the weights that ship")
     parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn (default 5)")
     parser.add_argument("--json", type=Path)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from egopose_ros import pipeline
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.commands.evaluate_split import ClipFrames, rig_of, track
-from egopose_ros.config import Config, replace
+from egopose_ros.config import DEFAULT_NETWORK, Config, replace
 from egopose_ros.evaluation.scores import merge, score
 from egopose_ros.networks.table import NETWORKS
 from egopose_ros.resources import cache_directory
@@ -166,7 +166,7 @@ def draw(path: Path, found: dict[str, dict[str, list[dict[str, float]]]]) -> Non
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", nargs="+", default=[Config().network.name], choices=tuple(NETWORKS))
+    parser.add_argument("--network", nargs="+", default=[DEFAULT_NETWORK], choices=tuple(NETWORKS))
     parser.add_argument("--clips", type=int, default=10, help="clips of two seconds (default 10)")
     parser.add_argument("--cache", type=Path, help="folder of rendered clips (default: in the user's cache)")
     parser.add_argument("--json", type=Path, help="write the numbers")

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from egopose_ros.camera.canonical import CANONICAL, MAX_ANGLE
+from egopose_ros.config import DEFAULT_NETWORK, NetworkConfig
 from egopose_ros.networks.table import NETWORKS, build, settings_of
 from egopose_ros.resources import share_directory
 
@@ -52,11 +53,11 @@ def _small(value: torch.Tensor) -> torch.Tensor:
     return value.half()
 
 
-def load(path: str | Path, expected: str | None = None) -> tuple[nn.Module, Card]:
+def load(path: str | Path, expected: str = "") -> tuple[nn.Module, Card]:
     """Return the network in evaluation mode, in fp32 on the CPU, and its card; `path` as `locate` takes it.
 
     ValueError names the file and what is wrong: missing, damaged, of another network than `expected`, of another
-    canonical camera, or with weights that do not fit the configuration it carries.
+    canonical camera, or with weights that do not fit the configuration it carries. Without `expected` any network does.
     """
     path = locate(path)
     try:
@@ -65,9 +66,7 @@ def load(path: str | Path, expected: str | None = None) -> tuple[nn.Module, Card
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"checkpoint {path}: not a complete safetensors file ({error})") from None
-    card = _read_card(path, metadata)
-    if expected is not None and card.network != expected:
-        raise ValueError(f"checkpoint {path}: expected weights of {expected}, got those of {card.network}")
+    card = _read_card(path, metadata, expected)
     if card.camera != _CAMERA:
         raise ValueError(f"checkpoint {path}: expected weights for the canonical camera {_CAMERA}, got {card.camera}")
     try:
@@ -86,12 +85,19 @@ def load(path: str | Path, expected: str | None = None) -> tuple[nn.Module, Card
     return network.eval(), card
 
 
-def network_of(path: str | Path) -> str:
+def chosen_network(settings: NetworkConfig) -> str:
+    """Return the network that settings mean, by name or by their checkpoint; ValueError as `load` has it."""
+    if not settings.checkpoint:
+        return settings.name or DEFAULT_NETWORK
+    return network_of(settings.checkpoint, settings.name)
+
+
+def network_of(path: str | Path, expected: str = "") -> str:
     """Return the network whose weights a checkpoint holds; ValueError as `load` has it."""
     path = locate(path)
     try:
         with safe_open(str(path), "pt") as file:
-            return _read_card(path, file.metadata() or {}).network
+            return _read_card(path, file.metadata() or {}, expected).network
     except SafetensorError as error:
         raise ValueError(f"checkpoint {path}: not a complete safetensors file ({error})") from None
 
@@ -112,13 +118,16 @@ def locate(path: str | Path, directory: Path | None = None) -> Path:
     return _verified(directory, entries[str(path)])
 
 
-def _read_card(path: Path, metadata: dict[str, str]) -> Card:
+def _read_card(path: Path, metadata: dict[str, str], expected: str) -> Card:
     if metadata.get("format") != str(_FORMAT):
         raise ValueError(f"checkpoint {path}: expected format {_FORMAT}, got {metadata.get('format', 'none')}")
     try:
-        return Card(**json.loads(metadata["card"]))
+        card = Card(**json.loads(metadata["card"]))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"checkpoint {path}: expected a card with network, config and skeleton: {error!r}") from None
+    if expected and card.network != expected:
+        raise ValueError(f"checkpoint {path}: expected weights of {expected}, got those of {card.network}")
+    return card
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ class Option:
     live: bool
     unit: str
 
+    @property
+    def named_choices(self) -> tuple[str, ...]:
+        """Choices but for the empty one, which means that none was made."""
+        return tuple(filter(None, self.choices))
+
     def check(self, value: Any) -> Leaf:
         """Return the value in the type of the default; ConfigError says what was expected and what came."""
         kind = type(self.default)
@@ -62,7 +67,7 @@ class Option:
             expected = "list of strings" if kind is tuple else kind.__name__
             raise ConfigError(f"{self.name}: expected {expected}, got {type(value).__name__} {value!r}")
         if self.choices and value not in self.choices:
-            raise ConfigError(f"{self.name}: expected one of {', '.join(self.choices)}, got '{value}'")
+            raise ConfigError(f"{self.name}: expected one of {', '.join(self.named_choices)}, got '{value}'")
         low, high = self.minimum, self.maximum
         if (low is not None and not value >= low) or (high is not None and not value <= high):
             bounds = f"{'' if low is None else f'{low:g} <= '}value{'' if high is None else f' <= {high:g}'}"
@@ -147,9 +152,15 @@ class CameraConfig:
             raise ConfigError(f"camera.topics: expected a topic of its own for each camera, got {list(self.topics)}")
 
 
+DEFAULT_NETWORK = "egoposeformer_v2"
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
-    name: str = option("egoposeformer_v2", "Network that estimates the pose.", choices=("egoposeformer_v2", "ag_egopose"))
+    name: str = option(
+        "", f"Network that estimates the pose. Empty: that of the checkpoint, {DEFAULT_NETWORK} without one.",
+        choices=("", "egoposeformer_v2", "ag_egopose"),
+    )
     checkpoint: str = option("", "Checkpoint: a file, or the name of one that ships. Empty: the network's own.")
     allow_untrained: bool = option(False, "Run with random weights when no checkpoint is given: for testing only.")
 

@@ -27,7 +27,7 @@ def add_flags(parser: argparse._ActionsContainer, tree: Any, only: tuple[str, ..
             arguments["nargs"] = "+" if isinstance(item.default, tuple) else None
         if item.choices:
             arguments["choices"] = item.choices
-            arguments["metavar"] = "{" + ",".join(filter(None, item.choices)) + "}"
+            arguments["metavar"] = "{" + ",".join(item.named_choices) + "}"
         parser.add_argument(flag(item), **arguments)
 
 
@@ -51,22 +51,11 @@ def assignment(text: str) -> tuple[str, Any]:
 def settings(assignments: Sequence[str], flags: Mapping[str, Leaf]) -> dict[str, Leaf]:
     """Return the estimator's settings that `--set` and flags of their own give.
 
-    A flag wins; one that is empty was not given. A checkpoint says its network. ValueError for a setting that there is not
-    or that does not fit.
+    A flag wins; one that is empty was not given. ConfigError for a setting that there is not or that does not fit.
     """
     given = dict(assignment(text) for text in assignments) | {name: value for name, value in flags.items() if value}
     replace(Config(), given)
-    return with_network(given)
-
-
-def with_network(given: Mapping[str, Leaf]) -> dict[str, Leaf]:
-    """Return settings with the network of their checkpoint, where they name none; ValueError for a bad checkpoint."""
-    path = given.get("network.checkpoint")
-    if not path or "network.name" in given:
-        return dict(given)
-    from egopose_ros import checkpoint  # with torch, which most commands' help does without
-
-    return {**given, "network.name": checkpoint.network_of(str(path))}
+    return given
 
 
 def flag(item: Option) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from egopose_ros.config import Config
+from egopose_ros.config import DEFAULT_NETWORK
 from egopose_ros.resources import share_directory
 
 PACKAGES = ("jaxtyping", "numpy", "opencv-python-headless", "pyyaml", "rosbags", "safetensors", "scipy", "torch", "tqdm")
@@ -135,10 +135,9 @@ def weights(directory: Path | None = None) -> Iterator[Finding]:
         else:
             text = f"{entry.file}: {entry.network}, {_count(entry.views, 'view')}, {entry.bytes / 1e6:.1f} MB, checksum right"
             yield Finding("weights", Status.OK, text)
-    default = Config().network.name
-    if default not in {entry.network for entry in entries}:
+    if DEFAULT_NETWORK not in {entry.network for entry in entries}:
         yield Finding(
-            "weights", Status.WRONG, f"none in {directory} for {default}, the default network",
+            "weights", Status.WRONG, f"none in {directory} for {DEFAULT_NETWORK}, the default network",
             "name a checkpoint with network.checkpoint, or train one with egopose train",
         )
 

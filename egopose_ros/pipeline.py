@@ -285,14 +285,15 @@ def load(config: Config, rig: Rig | None = None) -> Pipeline:
         if not config.camera.calibration:
             raise ValueError("camera.calibration: expected a calibration file, or a rig from CameraInfo, got neither")
         rig = load_rig(config.camera.calibration)
-    network, path, warnings = _load_network(config, len(rig.cameras))
+    name = checkpoint.chosen_network(config.network)
+    network, path, warnings = _load_network(name, config, len(rig.cameras))
     device, device_warnings = place(network, config.runtime)
     warnings += device_warnings
     for warning in warnings:
         log.warning(warning)
     return Pipeline(
         network,
-        config.network.name,
+        name,
         rig,
         config,
         checkpoint=path,
@@ -380,12 +381,11 @@ def _select_dtype(runtime: RuntimeConfig, device: torch.device) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[runtime.precision]
 
 
-def _load_network(config: Config, cameras: int) -> tuple[nn.Module, str, tuple[str, ...]]:
+def _load_network(name: str, config: Config, cameras: int) -> tuple[nn.Module, str, tuple[str, ...]]:
     """Return the network, the file of its weights (empty for random ones), and what the user should know.
 
     A network with fewer views than the rig leaves the last cameras out.
     """
-    name = config.network.name
     path = config.network.checkpoint or next(
         (path for views in range(cameras, 0, -1) if (path := checkpoint.shipped(name, views))), None
     )

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from egopose_ros import checkpoint, installation
-from egopose_ros.config import Config
+from egopose_ros.config import DEFAULT_NETWORK
 from egopose_ros.installation import Status
 
 
@@ -19,14 +19,14 @@ def weights(tmp_path):
     """A folder with one checkpoint and its manifest."""
     file = tmp_path / "one.safetensors"
     file.write_bytes(b"weights")
-    entry = checkpoint.enter(file, Config().network.name, 1)
+    entry = checkpoint.enter(file, DEFAULT_NETWORK, 1)
     (tmp_path / "MANIFEST.json").write_text(json.dumps({"checkpoints": [dataclasses.asdict(entry)]}))
     return tmp_path
 
 
 def test_whole_weights_are_well(weights):
     (finding,) = installation.weights(weights)
-    assert finding.status is Status.OK and Config().network.name in finding.found
+    assert finding.status is Status.OK and DEFAULT_NETWORK in finding.found
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def load(weights):
 def load_any(request, load, weights):
     """Load either network, one camera."""
     file = "1" if request.param == "egoposeformer_v2" else request.param
-    chosen = {"network.name": request.param, "network.checkpoint": str(weights / f"{file}.safetensors")}
+    chosen = {"network.checkpoint": str(weights / f"{file}.safetensors")}
     return lambda rig, **settings: load(rig, **chosen, **settings)
 
 

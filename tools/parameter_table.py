@@ -30,7 +30,7 @@ def _value(default: object) -> str:
 
 def _limits(item: Option) -> str:
     if item.choices:
-        return f" One of {', '.join(f'`{choice}`' for choice in item.choices)}."
+        return f" One of {', '.join(f'`{choice}`' for choice in item.named_choices)}."
     bounds = [f"{bound:g}" for bound in (item.minimum, item.maximum) if bound is not None]
     return f" [{'..'.join(bounds)}{' ' * bool(bounds and item.unit)}{item.unit}]" if bounds or item.unit else ""
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterator
 
-from egopose_ros.config import Config, Leaf, PlayerConfig, ViewerConfig, options
+from egopose_ros.config import DEFAULT_NETWORK, Config, Leaf, PlayerConfig, ViewerConfig, options
 from egopose_ros.files import require_folder, write_whole
 from egopose_ros.flags import add_flags, configuration
 from egopose_ros.ros import graph, processes, viewer_bridge
@@ -44,8 +44,7 @@ class DemoError(ValueError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bag", type=Path, help="bag to play instead of the sample")
-    network_help = f"{NETWORK.description} (default: {NETWORK.default})"
-    parser.add_argument("--network", choices=NETWORK.choices, help=network_help)
+    parser.add_argument("--network", choices=NETWORK.named_choices, help=f"default {DEFAULT_NETWORK}")
     parser.add_argument("--headless", action="store_true", help="no browser page, only the table")
     parser.add_argument("--no-browser", action="store_true", help="serve the page, but do not open a browser")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary as one JSON object")

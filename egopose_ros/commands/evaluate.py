@@ -12,7 +12,7 @@ from typing import Callable
 from egopose_ros.commands import DAMAGED, evaluate_split
 from egopose_ros.commands.bag_evaluation import Subject, evaluate
 from egopose_ros.commands.evaluation_outcome import Evaluation
-from egopose_ros.config import Config, Leaf
+from egopose_ros.config import DEFAULT_NETWORK, Config, Leaf, replace
 from egopose_ros.evaluation import results
 from egopose_ros.evaluation.contenders import Contender, contenders
 from egopose_ros.evaluation.protocols import PROTOCOLS
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bags", nargs="*", type=Path, metavar="BAG", help="bag folder, or a .mcap, .db3 or .bag file")
     parser.add_argument(
         "--network", action="append", default=[], choices=tuple(NETWORKS),
-        help=f"default that of the checkpoint, or {Config().network.name}; again: compare",
+        help=f"default that of the checkpoint, or {DEFAULT_NETWORK}; again: compare",
     )  # fmt: skip
     parser.add_argument(
         "--checkpoint", action="append", default=[],
@@ -107,8 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         results.require_known(tolerances, baseline)
     flags = {"runtime.precision": arguments.precision, "camera.calibration": arguments.calibration}
     overrides = settings(arguments.set, flags)
-    told = [overrides["network.name"]] if "network.name" in overrides else []
-    subjects = contenders(arguments.network or told, arguments.checkpoint)
+    subjects = contenders(arguments.network, arguments.checkpoint, replace(Config(), overrides).network)
     render = _renderer() if arguments.output is not None else None
     if arguments.output is not None:
         make_folder(arguments.output, "--output")

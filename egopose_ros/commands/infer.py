@@ -20,7 +20,7 @@ from tqdm import tqdm
 from egopose_ros import pipeline as pipelines
 from egopose_ros.camera.rig import Rig
 from egopose_ros.commands import DAMAGED
-from egopose_ros.config import Config, replace
+from egopose_ros.config import DEFAULT_NETWORK, Config, replace
 from egopose_ros.datasets.footage import FPS, Footage, NamedFrame
 from egopose_ros.files import make_folder, require_folder, write_whole
 from egopose_ros.flags import settings
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--independent", action="store_true", help="each image is the first frame of its own stream")
     parser.add_argument("--fps", type=float, default=FPS, help="rate of a folder's images (default 30)")
     parser.add_argument("--frames", type=int, default=0, metavar="N", help="end after so many (default: at the end)")
-    parser.add_argument("--network", default="", choices=tuple(NETWORKS), help=f"default that of the checkpoint, or {Config().network.name}")
+    parser.add_argument("--network", default="", choices=tuple(NETWORKS), help=f"default that of the checkpoint, or {DEFAULT_NETWORK}")
     parser.add_argument("--checkpoint", default="", help="checkpoint, a file or the name of one that ships (default: its own)")
     parser.add_argument("--topics", nargs="+", default=(), help="image topics of the rig, where a bag has several")
     parser.add_argument(

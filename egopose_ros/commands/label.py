@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from egopose_ros import checkpoint
 from egopose_ros.commands import DAMAGED
-from egopose_ros.config import Config, Leaf, replace
+from egopose_ros.config import DEFAULT_NETWORK, Config, Leaf, replace
 from egopose_ros.datasets.footage import FPS
 from egopose_ros.files import make_folder
 from egopose_ros.flags import settings
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the labels; run again to go on"
     )
-    parser.add_argument("--network", default="", choices=tuple(NETWORKS), help=f"default that of the checkpoint, or {Config().network.name}")
+    parser.add_argument("--network", default="", choices=tuple(NETWORKS), help=f"default that of the checkpoint, or {DEFAULT_NETWORK}")
     parser.add_argument(
         "--checkpoint", default="", help="the teacher's checkpoint, a file or the name of one that ships (default: its own)"
     )
@@ -103,7 +103,7 @@ def _teacher(config: Config) -> dict[str, Any]:
 
     ValueError for a checkpoint that cannot be loaded, or whose network does not say how sure it is.
     """
-    name, named = config.network.name, config.network.checkpoint
+    name, named = checkpoint.chosen_network(config.network), config.network.checkpoint
     if not named:  # one for each number of cameras
         digests = {str(views): entry.sha256 for views, entry in sorted(checkpoint.defaults(name).items())}
         return {"network": name, "file": "", "sha256": digests}

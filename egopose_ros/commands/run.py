@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from egopose_ros.config import Config, Leaf, Option, PlayerConfig, options
-from egopose_ros.flags import add_flags, configuration, settings, with_network
+from egopose_ros.flags import add_flags, configuration, settings
 from egopose_ros.ros import graph
 
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def estimator_settings(arguments: argparse.Namespace, config: graph.LaunchConfig) -> dict[str, Leaf]:
-    """Return what the parameter file or else the bag says, then what the user says; a checkpoint says its network."""
+    """Return what the parameter file or else the bag says, then what the user says."""
     flags = {leaf: getattr(config, name) for name, leaf in graph.OVERRIDES.items()}
     given = settings(arguments.set, {**flags, "camera.topics": tuple(arguments.topics)})
     told: dict[str, Leaf] = {}
@@ -59,7 +59,7 @@ def estimator_settings(arguments: argparse.Namespace, config: graph.LaunchConfig
         topics = given.get("camera.topics", ())
         assert isinstance(topics, (list, tuple))
         told = graph.bag_settings(Path(arguments.bag), tuple(topics))
-    return with_network({**told, **given})
+    return {**told, **given}
 
 
 def check(config: Config) -> None:
@@ -71,10 +71,7 @@ def check(config: Config) -> None:
     if config.network.checkpoint:
         from egopose_ros import checkpoint  # with torch
 
-        found = checkpoint.network_of(config.network.checkpoint)
-        if found != config.network.name:
-            expected = f"expected weights of {config.network.name}, got those of {found}"
-            raise ValueError(f"checkpoint {config.network.checkpoint}: {expected}")
+        checkpoint.chosen_network(config.network)
 
 
 def parameter_file(config: Config) -> str:
@@ -89,5 +86,5 @@ def parameter_file(config: Config) -> str:
 
 def _limits(item: Option) -> str:
     if item.choices:
-        return f" One of {', '.join(item.choices)}."
+        return f" One of {', '.join(item.named_choices)}."
     return f" [{item.unit}]" if item.unit else ""

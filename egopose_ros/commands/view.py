@@ -8,10 +8,9 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
-from egopose_ros.config import ViewerConfig
+from egopose_ros.config import Config, ViewerConfig, replace
 from egopose_ros.evaluation.contenders import contenders
 from egopose_ros.flags import add_flags, configuration, settings
 from egopose_ros.viewer.monitor import GraphMonitor
@@ -76,9 +75,11 @@ def _live(arguments: argparse.Namespace, stop: threading.Event) -> int:
 def _bag(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from egopose_ros.ros import bag_view
 
-    viewer = configuration(arguments, replace(ViewerConfig(), topics=(), truth=""))
+    viewer = configuration(arguments, replace(ViewerConfig(), {"topics": (), "truth": ""}))
     overrides = settings(arguments.set, {"camera.calibration": viewer.calibration})
-    computed = contenders(arguments.network, arguments.checkpoint) if arguments.network or arguments.checkpoint else ()
+    named = replace(Config(), overrides).network
+    some = arguments.network or arguments.checkpoint or named.name or named.checkpoint
+    computed = contenders(arguments.network, arguments.checkpoint, named) if some else ()
     asked = bag_view.Asked(
         arguments.bag,
         viewer.topics,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from egopose_ros.config import Config, replace
+from egopose_ros.config import DEFAULT_NETWORK, Config, NetworkConfig, replace
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,14 @@ class Contender:
         return replace(config, {"network.name": self.network, **own})
 
 
-def contenders(networks: Sequence[str], checkpoints: Sequence[str]) -> tuple[Contender, ...]:
+def contenders(
+    networks: Sequence[str], checkpoints: Sequence[str], default: NetworkConfig = NetworkConfig()
+) -> tuple[Contender, ...]:
     """Pair networks and checkpoints: one for all, or one for each; ValueError for other numbers of them.
 
-    Without networks each checkpoint says its own.
+    Without networks it is that of the default or, where that names none, each checkpoint says its own.
     """
-    if checkpoints and not networks:
-        from egopose_ros.checkpoint import network_of  # with torch, which a process of messages alone does without
-
-        networks = [network_of(file) for file in checkpoints]
-    networks = networks or (Config().network.name,)
+    networks = networks or _unnamed(checkpoints, default)
     if checkpoints and len(networks) not in (1, len(checkpoints)):
         raise ValueError(f"--network: expected one, or one for each of {len(checkpoints)} checkpoints, got {len(networks)}")
     names = [*networks] * (len(checkpoints) if len(networks) == 1 and checkpoints else 1)
@@ -42,6 +40,14 @@ def contenders(networks: Sequence[str], checkpoints: Sequence[str]) -> tuple[Con
     # A contender alone is called by its network, whatever its weights are.
     labels = told_apart([(file if len(pairs) > 1 else "", network) for network, file in pairs])
     return tuple(Contender(label, *pair) for label, pair in zip(labels, pairs))
+
+
+def _unnamed(checkpoints: Sequence[str], default: NetworkConfig) -> list[str]:
+    if default.name or not (checkpoints or default.checkpoint):
+        return [default.name or DEFAULT_NETWORK]
+    from egopose_ros.checkpoint import network_of  # with torch, which a process of messages alone does without
+
+    return [network_of(file) for file in checkpoints or [default.checkpoint]]
 
 
 def told_apart(named: Sequence[tuple[str, str]]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from egopose_ros.config import Config, Leaf
-from egopose_ros.evaluation.contenders import Contender
+from egopose_ros.evaluation.contenders import Contender, contenders
 from egopose_ros.ros import bag_runs, images
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import estimated_topics, is_truth, pose_topic, read_poses
@@ -68,11 +68,10 @@ def opened(asked: Asked) -> Iterator[Recording]:
                 tracks.append(_recorded(predicted, pose_topic(predicted), path.stem))
                 losses += said_loss(predicted)
         tracks += [_recorded(reader, topic, topic) for topic in estimated_topics(reader)]
-        default = Contender(config.network.name, config.network.name, config.network.checkpoint)
-        contenders = asked.contenders if asked.contenders or tracks else (default,)
+        shown = asked.contenders if asked.contenders or tracks else contenders((), (), config.network)
         computed = _Computed(reader, config)
         stack.callback(computed.stop)
-        tracks = [*computed.tracks(contenders), *tracks]
+        tracks = [*computed.tracks(shown), *tracks]
         cameras = _cameras(frames, config)
         recording = _recording(asked, frames, config, cameras, tracks)
         stack.callback(recording.images.close)
@@ -165,10 +164,10 @@ class _Computed:
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def tracks(self, contenders: Sequence[Contender]) -> list[Track]:
+    def tracks(self, shown: Sequence[Contender]) -> list[Track]:
         """Return a track for each contender. The first is loaded at once, so that what does not fit is an error here."""
         result = []
-        for one in contenders:
+        for one in shown:
             loaded = None if result else self._load(one)
             result.append(Track(f"computed: {one.label}", lambda track, c=one, p=loaded: self._begin(track, c, p)))
         return result

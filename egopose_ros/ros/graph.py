@@ -56,7 +56,7 @@ REPLAY_WAIT_S = 120.0
 def _override(tree: type, name: str) -> Any:
     """Declare a text argument for a leaf, whose empty default leaves the leaf as the parameter file has it."""
     leaf = tree.__dataclass_fields__[name].metadata
-    choices = ("", *leaf["choices"]) if leaf["choices"] else ()
+    choices = tuple(dict.fromkeys(("", *leaf["choices"]))) if leaf["choices"] else ()
     return option("", leaf["description"] + " Not given: as in params_file.", choices=choices)
 
 

@@ -76,7 +76,7 @@ def describe(option: Option) -> ParameterDescriptor:
     kind = type(option.default)
     constraints = ["Changes while running." if option.live else "Changes while the node is unconfigured."]
     if option.choices:
-        constraints.insert(0, f"One of {', '.join(option.choices)}.")
+        constraints.insert(0, f"One of {', '.join(option.named_choices)}.")
     descriptor = ParameterDescriptor(
         name=option.name,
         type=_TYPES[kind],

@@ -267,7 +267,7 @@ def test_the_rig_of_a_bag_with_several_is_chosen(
         ("--set network.checkpoint=nothing", "checkpoint nothing: expected a file"),
         (
             "--set network.checkpoint=ag_egopose_mono --network egoposeformer_v2",
-            "checkpoint ag_egopose_mono: expected weights of egoposeformer_v2, got those of ag_egopose",
+            "ag_egopose_mono.safetensors: expected weights of egoposeformer_v2, got those of ag_egopose",
         ),
     ],
 )
@@ -280,18 +280,6 @@ def test_run_refuses_what_the_estimator_would(
     assert cli.main(["run", *given, *(["--bag", str(bag)] if bag_too else [])]) == 1
     complaint = capsys.readouterr().err
     assert said in complaint and len(complaint.splitlines()) == 1 and not started
-
-
-@pytest.mark.parametrize("in_file", [False, True])
-def test_a_checkpoint_says_its_network(tmp_path: Path, in_file: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--set", "network.checkpoint=ag_egopose_mono"]
-    if in_file:
-        file = tmp_path / "mine.yaml"
-        file.write_text("/**: {ros__parameters: {use_sim_time: true, network: {checkpoint: ag_egopose_mono}}}")
-        given = ["--params-file", str(file)]
-    assert cli.main(["run", "--settings", *given]) == 0
-    said = yaml.safe_load(capsys.readouterr().out)["/**"]["ros__parameters"]
-    assert (said["network.name"], said["network.checkpoint"]) == ("ag_egopose", "ag_egopose_mono")
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def slow(request, tmp_path):
     parameters["window.thin_out"] = False
     parameters.update(getattr(request, "param", {}))
     if lookahead := parameters.pop("lookahead", 0):
-        parameters |= {"network.name": "ag_egopose", "network.checkpoint": str(tmp_path / "ahead.safetensors")}
+        parameters["network.checkpoint"] = str(tmp_path / "ahead.safetensors")  # it says which network it is of
         checkpoint.save(tmp_path / "ahead.safetensors", build("ag_egopose", {**SMALL, "lookahead": lookahead}), {})
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
     arguments = dict(namespace="/slow", parameter_overrides=overrides)
