@@ -131,9 +131,10 @@ def make_venv(progress):
 
 
 def usable(python):
-    """Tell whether an interpreter is there, runs and is of this version."""
+    """Tell whether an interpreter is there, runs, is of this version and has pip, which comes last into an environment."""
+    ask = "import sys, pip; print(sys.version_info[:2])"
     try:
-        found = subprocess.run([str(python), "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
+        found = subprocess.run([str(python), "-c", ask], capture_output=True, text=True)
     except OSError:
         return False
     return found.stdout.strip() == str(sys.version_info[:2])

@@ -28,6 +28,7 @@ from egopose_ros.ros import bag_runs
 from egopose_ros.ros.bag_frames import BagFrame
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import DEGREES_OF_FREEDOM, Frame
+from egopose_ros.synth.motion.library import clip_folder, mark_of
 from egopose_ros.training import cache
 from egopose_ros.training.cache import CachedClip
 from egopose_ros.training.config import DataConfig
@@ -115,6 +116,7 @@ def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
         wearer_height=arguments.wearer_height,
         rate_hz=float(arguments.rate),
         clips=len(clips),
+        motion_clips=mark_of(clip_folder()).removeprefix("_clips"),
     )
     return evaluation
 

@@ -58,7 +58,7 @@ def estimator_settings(arguments: argparse.Namespace, config: graph.LaunchConfig
     elif arguments.bag and "camera_topic" not in arguments:
         topics = given.get("camera.topics", ())
         assert isinstance(topics, (list, tuple))
-        told = graph.bag_settings(Path(arguments.bag), tuple(topics))
+        told = graph.bag_settings(Path(arguments.bag), tuple(topics), str(given.get("camera.calibration", "")))
     return {**told, **given}
 
 

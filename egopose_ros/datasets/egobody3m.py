@@ -39,7 +39,7 @@ def read_egobody3m(root: Path, cameras: tuple[int, ...] = (0, 1, 2, 3), fps: flo
 
 
 def _clip(folder: Path, root: Path, cameras: tuple[int, ...], fps: float) -> Clip:
-    labels = numbered_files(folder, ".json")
+    labels = numbered_files(folder, ".json", begin="frame")
     paths = [tuple(folder / f"{label.stem}_cam{camera}.jpg" for camera in cameras) for label in labels.values()]
     for path in (path for views in paths for path in views):
         existing(path, "an image")

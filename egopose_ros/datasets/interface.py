@@ -47,12 +47,15 @@ def frame_number(path: str | Path) -> int:
     return int(digits[-1])
 
 
-def numbered_files(folder: Path, *suffixes: str) -> dict[int, Path]:
-    """Return frame number -> file in increasing order; DatasetError where there are none or a number repeats."""
+def numbered_files(folder: Path, *suffixes: str, begin: str = "") -> dict[int, Path]:
+    """Return frame number -> file in increasing order; DatasetError where there are none or a number repeats.
+
+    `begin` is how names of frames begin; other files are passed over.
+    """
     existing(folder, f"a folder with {'/'.join(suffixes)} files")
     files: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes:
+        if path.suffix.lower() in suffixes and path.name.startswith(begin):
             number = frame_number(path)
             if number in files:
                 raise DatasetError(f"{path}: frame {number} is also {files[number].name}")

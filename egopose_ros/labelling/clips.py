@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ from egopose_ros.files import CALIBRATION
 from egopose_ros.labelling import manifest
 from egopose_ros.labelling.manifest import LABELLED, LabelError
 from egopose_ros.labelling.recordings import Reading, calibration_of, opened
-from egopose_ros.ros.bag_poses import pose_topic, read_poses
+from egopose_ros.ros.bag_poses import POSE, pose_topic, read_poses
 from egopose_ros.ros.bag_reader import BagReader
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.structs import BodyPose
 from egopose_ros.training import cache
 from egopose_ros.training.labelled import LabelledClip
 from egopose_ros.training.recorded import ClipMaker
+
+log = logging.getLogger(__name__)
 
 VERSION = 2
 """of the clips"""
@@ -48,10 +51,15 @@ class _Task:
 def build(labels: Path, root: Path, frames: int, views: int, workers: int) -> list[Path]:
     """Cut the labelled recordings of a folder into cached clips of up to so many frames; return the clips' files.
 
-    ValueError or OSError names a recording whose images or labels cannot be had.
+    A bag of labels that somebody has deleted, or taken every pose out of, is left out with a warning. ValueError or
+    OSError names a recording whose images or labels cannot be had.
     """
     header, entries = manifest.read(labels)
     entries = [entry for entry in entries if entry.status == LABELLED]
+    gone = [entry.name for entry in entries if not (labels / entry.name).is_dir()]
+    if gone:
+        log.warning("%s: nothing is learnt from %s, which the manifest names and nobody finds", labels, ", ".join(gone))
+    entries = [entry for entry in entries if entry.name not in gone]
     if not entries:
         raise LabelError(f"{labels}: expected labelled recordings, got none")
     for entry in entries:
@@ -65,12 +73,16 @@ def build(labels: Path, root: Path, frames: int, views: int, workers: int) -> li
         with tqdm(total=len(missing), desc=f"clips of {labels.name}", unit="recording", disable=None) as bar:
             for _ in _build_all(missing, min(workers, len(missing))):
                 bar.update()
-    return [path for task in tasks for path in sorted(task.folder.glob("*.npz"))]
+    files = [sorted(task.folder.glob("*.npz")) for task in tasks]
+    empty = [task.labels.name for task, found in zip(tasks, files) if not found]
+    if len(empty) == len(tasks):
+        raise LabelError(f"{labels}: expected a label of some frame, got none in {', '.join(empty)}")
+    if empty:
+        log.warning("%s: nothing is learnt from %s, where no frame has a label", labels, ", ".join(empty))
+    return [path for found in files for path in found]
 
 
 def _task(labels: Path, source: Path, reading: Reading, root: Path, frames: int, views: int) -> _Task:
-    if not labels.is_dir():
-        raise LabelError(f"{labels}: expected a bag of labels as the manifest says, got nothing there")
     recording = source
     if (labels / CALIBRATION).is_file():
         recording, reading = labels, Reading()
@@ -113,6 +125,8 @@ def read_clips(labels: Path, recording: Path, reading: Reading, frames: int, vie
     LabelError for labels of another skeleton, or of which none is at the stamp of a frame.
     """
     poses = _poses(labels)
+    if not poses:
+        return
     unused = set(poses)
     with opened(recording, reading) as source:
         if len(source.rig.cameras) < views:
@@ -131,6 +145,8 @@ def read_clips(labels: Path, recording: Path, reading: Reading, frames: int, vie
 
 def _poses(labels: Path) -> dict[int, BodyPose]:
     with BagReader(labels) as bag:
+        if POSE in bag.kinds and not bag.counts[POSE]:  # somebody has taken them all out
+            return {}
         poses = {pose.stamp_ns: pose for pose, _ in read_poses(bag, pose_topic(bag))}
     other = sorted({pose.skeleton for pose in poses.values()} - {SMPL22.name})
     if other:

@@ -38,7 +38,8 @@ def settings(bag: BagReader, topics: tuple[str, ...], overrides: dict[str, Leaf]
     """Return the configuration of an estimator for a bag: what the bag says of itself, then what the user says."""
     if not bag.kinds:
         raise BagError(f"bag {bag.path}: expected topics, got none")
-    return configure(Config(), {**estimator_settings(bag, topics), **overrides})
+    calibration = str(overrides.get("camera.calibration", ""))
+    return configure(Config(), {**estimator_settings(bag, topics, calibration), **overrides})
 
 
 def load(frames: BagFrames, config: Config) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,11 @@ IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 IMU_TYPE = "sensor_msgs/msg/Imu"
 
 
+def topic_part(camera: str) -> str:
+    """Return a camera's name as a part of topics and frames: Aria's camera-slam-left may be none."""
+    return re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", camera)
+
+
 class Contents(Protocol):
     """An open bag, as far as its settings go."""
 
@@ -34,16 +40,18 @@ class Contents(Protocol):
         ...
 
 
-def estimator_settings(bag: Contents, topics: tuple[str, ...] = ()) -> dict[str, Leaf]:
+def estimator_settings(bag: Contents, topics: tuple[str, ...] = (), calibration: str = "") -> dict[str, Leaf]:
     """Return leaves of `Config` for a bag: its cameras, and calibration, head pose and IMU where it has them.
 
-    `topics` names the image topics where the bag has more than one rig. BagError where they are not there or unclear.
+    `topics` names the image topics where the bag has more than one rig, `calibration` another file than that of the bag.
+    BagError where they are not there or unclear.
     """
-    calibration = (bag.path if bag.path.is_dir() else bag.path.parent) / CALIBRATION
+    beside = (bag.path if bag.path.is_dir() else bag.path.parent) / CALIBRATION
+    calibration = calibration or (str(beside) if beside.is_file() else "")
     kinds = bag.kinds
-    settings: dict[str, Leaf] = {"camera.topics": _cameras(bag, topics)}
-    if calibration.is_file():
-        settings["camera.calibration"] = str(calibration)
+    settings: dict[str, Leaf] = {"camera.topics": _cameras(bag, topics, calibration)}
+    if calibration:
+        settings["camera.calibration"] = calibration
     if kinds.get(HEAD_POSE) in HEAD_POSES:
         settings.update({"head_pose.source": HEAD_POSES[kinds[HEAD_POSE]], "head_pose.topic": HEAD_POSE})
         if "/tf" not in kinds:  # nothing else will say it
@@ -53,7 +61,7 @@ def estimator_settings(bag: Contents, topics: tuple[str, ...] = ()) -> dict[str,
     return settings
 
 
-def _cameras(bag: Contents, topics: tuple[str, ...]) -> tuple[str, ...]:
+def _cameras(bag: Contents, topics: tuple[str, ...], calibration: str) -> tuple[str, ...]:
     # A topic and its compressed twin are one camera.
     there = sorted({topic.removesuffix("/compressed") for topic, kind in bag.kinds.items() if kind in IMAGE_TYPES})
     if topics:
@@ -61,12 +69,31 @@ def _cameras(bag: Contents, topics: tuple[str, ...]) -> tuple[str, ...]:
         if missing:
             raise BagError(f"bag {bag.path}: expected images on {', '.join(missing)}, got {_all_topics(bag)}")
         return topics
+    if len(there) == 1:
+        return tuple(there)
+    if there and calibration and (named := _by_name(there, calibration)):
+        return named
     stereo = [topic for topic in there if "/left/" in topic or "/right/" in topic]
-    if len(there) == 1 or (len(there) == 2 and len(stereo) == 2):
+    if len(there) == len(stereo) == 2:
         return tuple(there)
     if not there:
         raise BagError(f"bag {bag.path}: expected images of {' or '.join(IMAGE_TYPES)}, got {_all_topics(bag)}")
     raise BagError(f"bag {bag.path}: expected the images of one rig, got image topics {', '.join(there)}; choose with --topics")
+
+
+def _by_name(topics: list[str], calibration: str) -> tuple[str, ...]:
+    """Return the topic of each camera of a calibration, in its order, where each has one by its name or its side."""
+    from egopose_ros.camera import calibration as files  # with torch
+
+    names = [camera.name for camera in files.load(calibration).cameras]
+    found = [[topic for topic in topics if _is_of(topic, name)] for name in names]
+    chosen = [some[0] for some in found if len(some) == 1]
+    return tuple(chosen) if len(set(chosen)) == len(names) else ()
+
+
+def _is_of(topic: str, camera: str) -> bool:
+    parts = topic.split("/")
+    return topic_part(camera) in parts or any(side in camera.lower() and side in parts for side in ("left", "right"))
 
 
 def _all_topics(bag: Contents) -> str:

@@ -100,7 +100,7 @@ def _visible(bag: BagReader, stamps_ns: np.ndarray, joints: int) -> np.ndarray |
     if visible.ndim != 3 or of_archive.shape != visible.shape[:1]:
         got = f"{visible.shape}, {of_archive.shape}"
         raise TruthError(f"{path}: expected visible (T, V, J) and stamps_ns (T,), got {got}")
-    # Its stamps count from the start of the recording.
+    # Whatever clock they are of: those of older bags count from the start of the recording.
     same = len(of_archive) >= len(stamps_ns) and np.array_equal(
         of_archive[: len(stamps_ns)] - of_archive[0], stamps_ns - stamps_ns[0]
     )

@@ -123,17 +123,17 @@ def effective(config: LaunchConfig, settings: Mapping[str, Leaf]) -> Config:
     return replace(Config(), {name: value for name, value in parameters.items() if name != _SIM_TIME})
 
 
-def bag_settings(bag: Path, topics: tuple[str, ...] = ()) -> dict[str, Leaf]:
+def bag_settings(bag: Path, topics: tuple[str, ...] = (), calibration: str = "") -> dict[str, Leaf]:
     """Return what a bag says of cameras, calibration, head pose and IMU, as leaves of `Config`.
 
-    `topics` names the image topics where the bag has more than one rig.
+    `topics` names the image topics where the bag has more than one rig, `calibration` another file than the bag's.
     """
     # rosbags may be missing where a launch file imports this module.
     from egopose_ros.ros.bag_settings import estimator_settings
     from egopose_ros.ros.bag_source import BagSource
 
     with BagSource(bag) as source:
-        settings = estimator_settings(source, topics)
+        settings = estimator_settings(source, topics, calibration)
         cameras = settings["camera.topics"]
         assert isinstance(cameras, tuple)
         if all(topic + _COMPRESSED in source.kinds and topic not in source.kinds for topic in cameras):

@@ -37,6 +37,7 @@ from egopose_ros.camera.rig import Rig, RigCamera
 from egopose_ros.files import CALIBRATION
 from egopose_ros.geometry import rigid
 from egopose_ros.resources import share_file
+from egopose_ros.ros.bag_settings import topic_part
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.synth.world import Recording
 
@@ -58,14 +59,14 @@ def camera_topics(rig: Rig) -> tuple[str, ...]:
     """Return the base topic of each camera."""
     if len(rig.cameras) == 1:
         return ("/camera",)
-    return tuple(f"/camera/{camera.name}" for camera in rig.cameras)
+    return tuple(f"/camera/{topic_part(camera.name)}" for camera in rig.cameras)
 
 
 def camera_frames(rig: Rig) -> tuple[str, ...]:
     """Return the frame_id of each camera."""
     if len(rig.cameras) == 1:
         return ("camera",)
-    return tuple(f"camera_{camera.name}" for camera in rig.cameras)
+    return tuple(f"camera_{topic_part(camera.name)}" for camera in rig.cameras)
 
 
 def write_bag(recording: Recording, folder: Path) -> None:
@@ -75,7 +76,8 @@ def write_bag(recording: Recording, folder: Path) -> None:
         for topic, stamp_ns, message in _messages(bag, recording):
             bag.write(topic, stamp_ns, message)
     calibration.save(recording.rig, folder / CALIBRATION)
-    np.savez_compressed(folder / "truth.npz", **truth_arrays(recording))
+    stamps_ns = recording.stamps_ns + START_NS  # as in the messages
+    np.savez_compressed(folder / "truth.npz", **truth_arrays(recording) | {"stamps_ns": stamps_ns})
 
 
 def truth_arrays(recording: Recording) -> dict[str, np.ndarray]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -20,7 +23,7 @@ from egopose_ros.config import ConfigError, option
 from egopose_ros.synth import splits
 from egopose_ros.synth.bags import write_bag
 from egopose_ros.synth.clip_files import write_clip
-from egopose_ros.synth.motion.library import clip_folder
+from egopose_ros.synth.motion.library import clip_folder, mark_of
 from egopose_ros.synth.world import Recording, record
 
 MANIFEST = "manifest.json"
@@ -93,7 +96,8 @@ def export(config: SynthConfig, folder: Path) -> list[Path]:
     """
     device, rig, clips = config.resolve_device(), config.load_rig(), config.clips_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = _open_manifest(config, folder)
+    with _alone(folder):
+        listed = _open_manifest(config, folder)["recordings"]
     views = len(rig.cameras) if rig else config.views
     paths, bar = [], tqdm(desc=f"synth {config.split}", total=config.count * config.frames * views, unit="frame")
     for seed in range(config.seed, config.seed + config.count):
@@ -101,9 +105,8 @@ def export(config: SynthConfig, folder: Path) -> list[Path]:
         paths.append(path)
         if path.exists():
             known = _entry_of(path)
-            if manifest["recordings"].get(path.name) != known:  # ended before the manifest was written
-                manifest["recordings"][path.name] = known
-                _replace(folder / MANIFEST, manifest)
+            if listed.get(path.name) != known:  # ended before the manifest was written
+                _list(config, folder, path.name, known)
             bar.total -= config.frames * views
             bar.refresh()
             continue
@@ -120,10 +123,28 @@ def export(config: SynthConfig, folder: Path) -> list[Path]:
         )
         entry = _entry(recording)
         _write(recording, entry, path, _WRITERS[config.format])
-        manifest["recordings"][path.name] = entry
-        _replace(folder / MANIFEST, manifest)
+        _list(config, folder, path.name, entry)
     bar.close()
     return paths
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs off a folder's manifest: several may render into one folder, each its own seeds."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _list(config: SynthConfig, folder: Path, name: str, entry: dict[str, Any]) -> None:
+    """Write a recording into the manifest as it is now."""
+    with _alone(folder):
+        manifest = _open_manifest(config, folder)
+        manifest["recordings"][name] = entry
+        _replace(folder / MANIFEST, manifest)
 
 
 def _write(recording: Recording, entry: dict[str, Any], path: Path, writer: Callable[[Recording, Path], None]) -> None:
@@ -159,7 +180,7 @@ def _open_manifest(config: SynthConfig, folder: Path) -> dict[str, Any]:
         name: value for name, value in asdict(config).items() if name not in ("split", "seed", "count", "device")
     }
     settings["rig"] = Path(config.rig).read_text(encoding="utf-8") if config.rig else ""
-    settings["clips"] = config.clips_folder() is not None
+    settings["clips"] = mark_of(config.clips_folder())
     fresh = {"egopose_synth": 1, "world": splits.VERSION, "settings": settings, "recordings": {}}
     path = folder / MANIFEST
     if not path.is_file():

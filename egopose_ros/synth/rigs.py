@@ -15,7 +15,7 @@ from egopose_ros.geometry.rigid import transform
 from egopose_ros.synth.materials import Draw
 
 BANDS = 20
-"""Every parameter of a rig comes from a band of its range; which bands, the split says."""
+"""Place, pitch, outward angle and distance of cameras come from a band of their range; which bands, the split says."""
 
 
 @dataclass(frozen=True)

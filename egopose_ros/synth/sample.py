@@ -14,6 +14,7 @@ from egopose_ros.camera.rig import Rig
 from egopose_ros.resources import cache_directory, share_file
 from egopose_ros.synth import splits
 from egopose_ros.synth.bags import write_bag
+from egopose_ros.synth.motion.library import clip_folder, mark_of
 from egopose_ros.synth.world import record
 
 SPLIT, SEED = "test", 3
@@ -33,7 +34,7 @@ def sample_rig() -> Rig:
 
 def sample_bag() -> Path:
     """Return the sample bag; the first time it is rendered, with a progress bar."""
-    path = cache_directory() / f"sample_{splits.VERSION}_{SPLIT}_{SEED}"
+    path = cache_directory() / f"sample_{splits.VERSION}_{SPLIT}_{SEED}{mark_of(clip_folder())}"
     if path.is_dir():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

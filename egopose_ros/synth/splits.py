@@ -23,7 +23,7 @@ class Split:
     texture_seed: int
     """of its own texture bank"""
     rig_bands: tuple[int, ...]
-    """bands of every rig parameter (`rigs.BANDS` in all)"""
+    """bands of where cameras sit and look (`rigs.BANDS` in all)"""
 
 
 SPLITS = {

@@ -51,7 +51,7 @@ class Recording:
     rig: Rig
     """nominal, as a calibration would say"""
     images: Tensor
-    """(T, V, H, W, 3) uint8 RGB, or a list of V (T, H, W, 3) joined where sizes agree"""
+    """(T, V, H, W, 3) uint8 RGB"""
     joints_world: np.ndarray
     """(T, 22, 3) float32 [m]"""
     rotations_world: np.ndarray
@@ -144,7 +144,7 @@ def record(
     names; recordings with it are others than without, and their names say so. `sensor` replaces the one that is drawn.
     `progress` hears the number of frames of a view whenever some are done.
     """
-    _check(frames, fps, extras)
+    _check(frames, fps, extras, rig)
     share = split_of(split)
     folder = library.clip_folder() if clips is None else clips
 
@@ -193,7 +193,7 @@ def record(
     )
 
 
-def _check(frames: int, fps: float, extras: tuple[str, ...]) -> None:
+def _check(frames: int, fps: float, extras: tuple[str, ...], rig: Rig | None) -> None:
     if frames < 1:
         raise ValueError(f"frames: expected 1 or more, got {frames}")
     if not fps > 0:
@@ -201,6 +201,10 @@ def _check(frames: int, fps: float, extras: tuple[str, ...]) -> None:
     unknown = set(extras) - set(EXTRAS)
     if unknown:
         raise ValueError(f"extras: expected some of {', '.join(EXTRAS)}, got {', '.join(sorted(unknown))}")
+    sizes = sorted({camera.model.size for camera in rig.cameras} if rig else ())
+    if len(sizes) > 1:
+        listed = ", ".join(f"{width}x{height}" for width, height in sizes)
+        raise ValueError(f"rig: expected cameras of one size to record together, got {listed}")
 
 
 @dataclass(frozen=True)
@@ -331,9 +335,6 @@ def _imu(placed: PlacedMotion, T_world_head: np.ndarray, fps: float, seed: int) 
 
 def _join(parts: list[Tensor]) -> Tensor:
     """Stack views (T, ...) to (T, V, ...)."""
-    sizes = {tuple(part.shape[1:3]) for part in parts}
-    if len(sizes) > 1:
-        raise ValueError(f"rig: expected cameras of one size to record together, got {sorted(sizes)}")
     return torch.stack(parts, 1)
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.geometry import rigid
+from egopose_ros.synth.motion.library import clip_folder, mark_of
 from egopose_ros.synth.splits import VERSION
 from egopose_ros.training.config import DataConfig, RunConfig
 
@@ -168,8 +169,8 @@ AnyClip = CachedClip | PromisedClip
 
 def directory(root: Path, split: str, data: DataConfig) -> Path:
     """Return the folder of a split's clips; its name holds what the clips depend on."""
-    rates = "-".join(data.rates_hz)
-    return root / f"world{VERSION}_{split}_v{data.views}_t{data.clip_frames}_{rates}hz_s{data.seed}"
+    rates, clips = "-".join(data.rates_hz), mark_of(clip_folder())
+    return root / f"world{VERSION}_{split}_v{data.views}_t{data.clip_frames}_{rates}hz_s{data.seed}{clips}"
 
 
 def promise(root: Path, split: str, data: DataConfig, clips: int) -> list[PromisedClip]:

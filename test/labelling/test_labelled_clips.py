@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,25 @@ def test_edited_labels_are_what_is_learnt(labels, tmp_path):
     assert gates[stamp_at(5)].all() and not gates[stamp_at(4)][UNSURE]  # a corrected joint is sure
     sample = dataset.decode(0, 5)
     assert not sample.rotations.any() and np.isfinite(sample.joints).all()
+
+
+def test_a_recording_without_labels_leaves_the_others_to_learn(labels, tmp_path, caplog):
+    alone = clips.build(labels, tmp_path / "cache", 100, 1, 1)
+    shutil.copytree(tmp_path / "take", tmp_path / "bad")
+    shutil.copytree(labels / "take", labels / "bad")
+    with manifest.Manifest(labels, {"reading": Reading().as_json()}) as open_:
+        known = open_.entries[str(tmp_path / "take")]
+        open_.add(dataclasses.replace(known, name="bad", source=str(tmp_path / "bad")))
+    assert len(clips.build(labels, tmp_path / "cache", 100, 1, 1)) == 2 * len(alone)
+    assert edit(labels / "bad", lambda pose: None) == 0
+    assert clips.build(labels, tmp_path / "cache", 100, 1, 1) == alone
+    assert "nothing is learnt from bad, where no frame has a label" in caplog.text
+    shutil.rmtree(labels / "bad")
+    assert clips.build(labels, tmp_path / "cache", 100, 1, 1) == alone
+    assert "nothing is learnt from bad, which the manifest names" in caplog.text
+    edit(labels / "take", lambda pose: None)
+    with pytest.raises(manifest.LabelError, match="expected a label of some frame, got none in take"):
+        clips.build(labels, tmp_path / "cache", 100, 1, 1)
 
 
 def test_another_calibration_or_recording_makes_other_clips(labels, tmp_path):

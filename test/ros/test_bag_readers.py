@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 from bag_maker import Maker, head_at, stamp_at, write_bag  # noqa: E402
 
+from egopose_ros.camera import calibration  # noqa: E402
+from egopose_ros.camera.canonical import CANONICAL  # noqa: E402
+from egopose_ros.camera.rig import Rig, RigCamera  # noqa: E402
 from egopose_ros.config import Config, replace  # noqa: E402
 from egopose_ros.ros.bag_frames import BagFrames  # noqa: E402
 from egopose_ros.ros.bag_reader import BagError, BagReader  # noqa: E402
-from egopose_ros.ros.bag_settings import estimator_settings  # noqa: E402
+from egopose_ros.ros.bag_settings import estimator_settings, topic_part  # noqa: E402
 
 LENGTHS = (b"\xff" * 8, b"\xff\xff\xff\x7f" * 2, b"\0\0\0\0\xff\xff\xff\x7f", b"\0" * 8)
 """bytes that make a length too large for any file, or nothing"""
@@ -79,6 +83,30 @@ def test_a_second_pass_is_as_the_first(tmp_path: Path) -> None:
             first, *found = [item.frame.T_world_head for item in source]
             assert first is None and +source.rejected == {"head_pose.unconnected": 1}
             np.testing.assert_allclose(found, [head_at(index) for index in range(1, 20)], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("names", "topics"),
+    [
+        (("right", "left"), ("/camera/right/image_raw", "/camera/left/image_raw")),
+        (("Left eye", "right eye"), ("/camera/left/image_raw", "/camera/right/image_raw")),
+        (("cam1", "cam0"), ("/rig/cam1/image_raw", "/rig/cam0/image_raw")),
+        (("camera-slam-right", "camera-slam-left"), ("/camera/camera_slam_right/image", "/camera/camera_slam_left/image")),
+        (("2nd", "1st", "3rd"), ("/rig/_2nd/image_raw", "/rig/_1st/image_raw", "/rig/_3rd/image_raw")),
+    ],
+)
+def test_cameras_come_in_the_order_of_their_calibration(
+    tmp_path: Path, names: tuple[str, ...], topics: tuple[str, ...]
+) -> None:
+    """Else each image would be taken for one of the other lens."""
+    cameras = tuple(RigCamera(name, CANONICAL, T_head_camera=np.eye(4)) for name in names)
+    calibration.save(Rig(cameras), tmp_path / "calibration.yaml")
+    bag = SimpleNamespace(path=tmp_path, kinds={topic: "sensor_msgs/msg/Image" for topic in sorted(topics)})
+    assert estimator_settings(bag)["camera.topics"] == topics
+    assert estimator_settings(bag, topics[::-1])["camera.topics"] == topics[::-1]
+    (tmp_path / "calibration.yaml").rename(tmp_path / "mine.yaml")
+    assert estimator_settings(bag, calibration=str(tmp_path / "mine.yaml"))["camera.topics"] == topics
+    assert all(topic_part(name) in topic.split("/") or "eye" in name for name, topic in zip(names, topics))
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,9 @@ def matrix(pose_or_transform, position):
 
 
 def test_bag_has_every_topic_at_every_stamp(recording, messages):
-    found, _ = messages
+    found, folder = messages
+    with np.load(folder / "truth.npz") as truth:
+        assert truth["stamps_ns"].tolist() == (recording.stamps_ns + START_NS).tolist()
     bases = ["/camera"] if recording.images.shape[1] == 1 else [f"/camera/{c.name}" for c in recording.rig.cameras]
     every = ["/head_pose", "/imu", "/imu/left_wrist", "/imu/right_lower_leg", "/ground_truth/pose"]
     every += [f"{base}/{name}" for base in bases for name in ("image_raw/compressed", "camera_info")]
@@ -200,6 +202,20 @@ def test_an_ended_run_leaves_nothing_half_written(tmp_path, counted, monkeypatch
     monkeypatch.setitem(exporting._WRITERS, "clip", write_clip)
     (path,) = export(SynthConfig(seconds=0.2, format="clip"), tmp_path)
     assert (path / "truth.npz").is_file() and not list(tmp_path.glob(".*"))
+
+
+def test_runs_side_by_side_list_the_recordings_of_both(tmp_path, counted, monkeypatch):
+    first = exporting.record
+
+    def while_another_runs(seed, split, **arguments):
+        if seed == 0:
+            monkeypatch.setattr(exporting, "record", first)
+            export(SynthConfig(seconds=0.2, format="clip", seed=5), tmp_path)
+        return first(seed, split, **arguments)
+
+    monkeypatch.setattr(exporting, "record", while_another_runs)
+    export(SynthConfig(seconds=0.2, format="clip"), tmp_path)
+    assert set(json.loads((tmp_path / "manifest.json").read_text())["recordings"]) == {"train_0000000", "train_0000005"}
 
 
 def test_other_settings_and_other_files_are_refused(tmp_path, counted):

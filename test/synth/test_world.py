@@ -141,6 +141,12 @@ REAL = {
 }  # fmt: skip
 
 
+def test_cameras_of_different_sizes_are_refused_before_anything_is_rendered():
+    cameras = tuple(RigCamera(f"camera{size}", CANONICAL.resize(size, size), np.eye(4)) for size in (64, 96))
+    with pytest.raises(ValueError, match="expected cameras of one size to record together, got 64x64, 96x96"):
+        record(5, "train", frames=10**6, rig=Rig(cameras))
+
+
 @pytest.fixture(scope="module")
 def one_scene():
     """One scene by name of the camera that took it; twice the sizes above, as of a headset's cameras."""

@@ -133,6 +133,12 @@ def test_a_step_is_redone_when_what_it_is_made_from_changes(tools, repository, c
     assert [step.name for step in tools.pending(tools.steps("cpu"))] == redone
 
 
+def test_an_environment_without_pip_is_made_anew(tools, tmp_path):
+    """What an interruption leaves: pip comes into an environment last."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "broken")], check=True)
+    assert tools.usable(sys.executable) and not tools.usable(tmp_path / "broken" / "bin" / "python")
+
+
 def test_another_build_of_torch_is_installed_only_when_asked_for(tools):
     assert tools.chosen_torch(None) == "cpu"
     (tools.STAMPS).mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import cv2
 import numpy as np
@@ -77,6 +78,28 @@ def test_a_data_set_becomes_clips_in_canonical_axes_with_its_own_joints_alone(eg
     stamps = [file.stat().st_mtime_ns for file in files]
     again = data_sets.build(f"egopw:{root}", tmp_path / "cache", 4, 1)
     assert again == files and [file.stat().st_mtime_ns for file in again] == stamps
+
+
+def test_what_a_data_set_keeps_for_tests_is_not_learnt(egopw, tmp_path):
+    root, _ = egopw
+    before = data_sets.build(f"egopw:{root}", tmp_path / "cache", 4, 1)
+    shutil.copytree(root / "person", root / "kripa_new")
+    assert data_sets.build(f"egopw:{root}", tmp_path / "cache", 4, 1) == before
+    shutil.rmtree(root / "person")
+    with pytest.raises(DatasetError, match="got those of the test split alone"):
+        data_sets.build(f"egopw:{root}", tmp_path / "cache", 4, 1)
+
+
+def test_better_poses_of_a_data_set_make_other_clips(egopw, tmp_path):
+    root, _ = egopw
+    before = data_sets.build(f"egopw:{root}", tmp_path / "cache", 4, 1)
+    file = root / "person" / "walk" / "pseudo_gt.pkl"
+    records = pickle.loads(file.read_bytes())
+    records[0]["optimized_local_pose"] = records[0]["optimized_local_pose"] + np.float32(0.1)
+    file.write_bytes(pickle.dumps(records, protocol=2))
+    after = data_sets.build(f"egopw:{root}", tmp_path / "cache", 4, 1)
+    change = cache.read(after[0], LabelledClip).joints[0] - cache.read(before[0], LabelledClip).joints[0]
+    assert np.isclose(np.nanmax(np.linalg.norm(change, axis=-1)), 0.1 * 3**0.5, atol=1e-4)
 
 
 def test_joints_of_the_world_come_into_the_camera(tmp_path):

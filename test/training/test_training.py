@@ -17,7 +17,7 @@ from egopose_ros.commands import train
 from egopose_ros.config import ConfigError, replace
 from egopose_ros.networks.table import NETWORKS, build
 from egopose_ros.training import cache, data, losses, memory, publish, recipes
-from egopose_ros.training.config import HEADS, TrainConfig
+from egopose_ros.training.config import HEADS, DataConfig, TrainConfig
 from egopose_ros.training.loop import Trainer
 from egopose_ros.training.processes import join
 from egopose_ros.training.recipe import token_error
@@ -305,6 +305,23 @@ def test_an_open_gate_changes_no_loss_and_a_shut_one_leaves_nothing():
         first = everywhere.clone()
         first[1] = False
         torch.testing.assert_close(loss(*pair, first), loss(*(part[:1] for part in pair)))
+
+
+def test_clips_of_other_motion_are_other_clips(tmp_path, monkeypatch):
+    """Else a run with a folder of captured motion would get the clips of one without, and say nothing."""
+
+    def folder() -> Path:
+        return cache.directory(tmp_path, "test", DataConfig())
+
+    monkeypatch.delenv("EGOPOSE_MOTION_DIR", raising=False)
+    known = [folder()]
+    motion = tmp_path / "motion"
+    (motion / "more").mkdir(parents=True)
+    monkeypatch.setenv("EGOPOSE_MOTION_DIR", str(motion))
+    for name, content in (("walk.bvh", "1"), ("walk.bvh", "12"), ("more/run.glb", "1")):
+        (motion / name).write_text(content)
+        known.append(folder())
+    assert len(set(known)) == 4 and folder() == known[-1]
 
 
 def test_clips_that_are_rendered_on_the_fly_train_as_those_that_were_before(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ everything is procedural.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import replace
 from functools import lru_cache
@@ -79,12 +81,27 @@ def clip_folder() -> Path | None:
     return Path(name)
 
 
+def mark_of(folder: Path | None) -> str:
+    """Return what tells the motions of a folder of clips from those of another, for names of files; '' for none.
+
+    By names and sizes: what was made with other clips is other data, and reading them all would take seconds.
+    """
+    if folder is None:
+        return ""
+    files = [[str(path.relative_to(folder)), path.stat().st_size] for path in _files(folder)]
+    return "_clips" + hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [*sorted(folder.rglob("*.bvh")), *sorted(folder.rglob("*.glb"))]
+
+
 @lru_cache(maxsize=2)
 def load_clips(folder: Path) -> tuple[Motion, ...]:
     """Load every clip below a folder, in order of names, at no more than 60 frames a second."""
-    motions = [load_bvh(path) for path in sorted(folder.rglob("*.bvh"))]
-    for path in sorted(folder.rglob("*.glb")):
-        motions += load_glb(path)
+    motions: list[Motion] = []
+    for path in _files(folder):
+        motions += [load_bvh(path)] if path.suffix == ".bvh" else load_glb(path)
     motions = [motion for motion in motions if motion.frames > 8 and not motion.name.startswith(_UNREAL)]
     return tuple(retime(motion, 1.0, 60.0) if motion.fps > 60 else motion for motion in motions)
 
