@@ -238,7 +238,9 @@ class HeadPoseConfig:
         choices=("none", "odometry", "pose", "pose_with_covariance", "tf"),
     )
     topic: str = option("head_pose", "Topic of the head pose, unless the source is tf.")
-    global_frame: str = option("", "Global frame. Empty: frame_id of the head pose; with tf, 'map'.")
+    global_frame: str = option(
+        "", "Global frame, to which TF brings a head pose in another one. Empty: frame_id of the head pose; with tf, 'map'."
+    )
     head_frame: str = option("head", "Frame whose pose TF is asked for, and the parent of the cameras' extrinsics.")
     max_age_s: float = option(
         0.1, "Neighbouring head poses further apart than this are not interpolated.", minimum=0.0, maximum=10.0,
@@ -322,6 +324,9 @@ class PlayerConfig:
     start_s: float = option(0.0, "Skip this much of the bag; latched messages are kept.", minimum=0.0, unit="s")
     topics: tuple[str, ...] = option((), "Topics to play. Empty: all.")
     remap: tuple[str, ...] = option((), "Topics to rename, each as from:=to.")
+    estimates: bool = option(
+        True, "Play what an estimator said while the bag was recorded, too. Off, it does not mix with what one says now."
+    )
     clock_hz: float = option(
         100.0, "Rate of /clock, 0 for none; with it a /clock in the bag is left out.", minimum=0.0, maximum=1000.0,
         unit="Hz",

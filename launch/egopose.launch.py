@@ -8,7 +8,7 @@ from launch_ros.actions import Node, SetParameter, SetParametersFromFile
 from launch_ros.parameter_descriptions import ParameterValue
 
 from egopose_ros.config import options
-from egopose_ros.ros.graph import OVERRIDES, LaunchConfig, profile_variable, rviz_config, text
+from egopose_ros.ros.graph import OVERRIDES, LaunchConfig, profile_variable, require_camera_topic, rviz_config, text
 
 
 def shipped(name):
@@ -57,6 +57,8 @@ def common():
 
 def estimator(context):
     """Return the estimator; where it is strict, everything ends with it."""
+    told = context.launch_configurations
+    require_camera_topic(told["params_file"], told["camera_topic"])
     strict = IfCondition(LaunchConfiguration("strict")).evaluate(context)
     own = {"arguments": ["--strict"], "on_exit": ended} if strict else {}
     return [Node(package="egopose_ros", executable="estimator", output="screen", **common(), **own)]

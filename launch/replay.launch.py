@@ -50,6 +50,9 @@ def generate_launch_description():
         parameters=[{"json": LaunchConfiguration("json"), "truth": LaunchConfiguration("truth")}],
         output="screen",
         condition=IfCondition(LaunchConfiguration("evaluate")),
+        # It scores when it is told to end: a minute of an hour's poses.
+        sigterm_timeout="600",
+        sigkill_timeout="600",
     )
     return LaunchDescription([
         *arguments, OpaqueFunction(function=settings), graph, OpaqueFunction(function=player), evaluator
@@ -67,7 +70,7 @@ def settings(context):
 def player(context):
     """Return the player; it plays once the ground truth has a subscriber, too, where that is evaluated."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ("bag", "rate", "truth")}
-    flags = ["--rate", given["rate"], "--wait-s", text(REPLAY_WAIT_S)]
+    flags = ["--no-estimates", "--rate", given["rate"], "--wait-s", text(REPLAY_WAIT_S)]
     if IfCondition(LaunchConfiguration("loop")).evaluate(context):
         flags.append("--loop")
     if IfCondition(LaunchConfiguration("evaluate")).evaluate(context):

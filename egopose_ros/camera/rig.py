@@ -10,7 +10,7 @@ import numpy as np
 
 from egopose_ros.camera.interface import quarter_turn_matrix
 from egopose_ros.camera.models import CameraModel
-from egopose_ros.geometry.rigid import transform
+from egopose_ros.geometry.rigid import invert, transform
 
 MOUNTED_DEG = {"up": 0.0, "right": 90.0, "down": 180.0, "left": 270.0}
 """the edge of the raw image towards which the wearer's front lies, as degrees clockwise from its top"""
@@ -96,6 +96,12 @@ class Rig:
         if missing:
             raise ValueError(f"rig: no camera {', '.join(missing)}; there are {', '.join(by_name)}")
         return Rig(tuple(by_name[name] for name in names), self.head_known)
+
+    def placed(self, T_head_first: np.ndarray) -> Rig:
+        """Return the whole rig moved to where its first camera was found on the head (4, 4)."""
+        T_head_nominal = T_head_first @ invert(self.cameras[0].T_head_camera)
+        moved = (dataclasses.replace(c, T_head_camera=T_head_nominal @ c.T_head_camera) for c in self.cameras)
+        return Rig(tuple(moved), head_known=True)
 
 
 def check_rotation(R: np.ndarray, name: str) -> None:

@@ -115,7 +115,7 @@ def _open(stack: contextlib.ExitStack, path: Path, subject: Subject, offset_s: f
     frames = BagFrames(reader, config)
     hint = bag_runs.unused_head_poses(reader, config)
     if hint:
-        frames.notes[hint] = None
+        frames.notes[hint] = hint
     truth = _truth(reader, config, frames, subject)
     bag_runs.require_truth_in_time(frames, truth, offset_s or 0.0)
     return _Bag(reader, config, frames, truth, offset_s)
@@ -137,7 +137,7 @@ def _run(subject: Subject, bags: list[_Bag], index: int, poses: contextlib.ExitS
     for number, bag in enumerate(bags):
         pipeline = bag_runs.load(bag.frames, contender.configured(bag.config))
         for warning in pipeline.warnings:
-            bag.frames.notes[warning] = None
+            bag.frames.notes[warning] = warning
         bag.rig, checkpoint = pipeline.rig, pipeline.checkpoint
         builder = RunBuilder()
         written = None
@@ -256,6 +256,6 @@ def _bag_json(bag: _Bag) -> dict[str, Any]:
         bag.count,
         truth,
         rejected={reason: count for reason, count in sorted(bag.frames.rejected.items()) if count},
-        notes=list(bag.frames.notes),
+        notes=list(bag.frames.notes.values()),
         loss=bag.reader.loss,
     )

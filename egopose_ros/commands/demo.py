@@ -182,7 +182,8 @@ def _play(
         time.sleep(0.05)
 
     # The estimator and this process, which counts: both must have the first frame.
-    children.start("player", "egopose_ros.ros.bag_player", str(bag), "--rate", str(rate), "--subscribers", "2")
+    player = (str(bag), "--no-estimates", "--rate", str(rate), "--subscribers", "2")
+    children.start("player", "egopose_ros.ros.bag_player", *player)
     table = _Table(monitor)
     while not children.ended("player"):
         _check_estimator(children)

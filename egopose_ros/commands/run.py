@@ -80,7 +80,7 @@ def parameter_file(config: Config) -> str:
     for item in options(config):
         lines.append(f"    # {item.description}{_limits(item)}")
         value = list(item.default) if isinstance(item.default, tuple) else item.default
-        lines.append(f"    {item.name}: {yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}")
+        lines.append(f"    {item.name}: {yaml.safe_dump(value, default_flow_style=True, width=float('inf')).splitlines()[0]}")
     return "\n".join(lines)
 
 

@@ -62,8 +62,8 @@ class BagFrames:
         self.topics = tuple(_image_topic(bag, topic, config.camera.transport) for topic in config.camera.topics)
         self.rejected: Counter[str] = Counter()
         """messages that were not used, by reason"""
-        self.notes: dict[str, None] = {}
-        """what had to be assumed, each once"""
+        self.notes: dict[str, str] = {}
+        """what had to be assumed or refused, the first text of each kind"""
         self._tf = [t for t, kind in bag.kinds.items() if kind == TF_TYPE and t.lstrip("/") in ("tf", "tf_static")]
         static = [topic for topic in self._tf if topic.lstrip("/") == "tf_static"]
         self._static = [recorded.message for recorded in bag.messages(static)]
@@ -98,6 +98,20 @@ class BagFrames:
         """The frame that head poses are in, empty while it is not known."""
         settings = self._config.head_pose
         return settings.global_frame or ("map" if settings.source == "tf" else self.head.global_frame)
+
+    def T_head_camera(self) -> np.ndarray | None:
+        """Return where static TF has the first camera on the head (4, 4); None where nobody asks or TF does not know."""
+        settings = self._config.head_pose
+        if settings.source == "none" and not self._config.imu.enabled:
+            return None
+        first = self.bag.first(self.topics[0])
+        frame = self._config.camera.frame_id or (first.header.frame_id if first is not None else "") or "camera"
+        T, lookup = self.tree.lookup(settings.head_frame, frame, None, 0)
+        if lookup is Lookup.FOUND:
+            return T
+        text = f"TF has no {settings.head_frame} -> {frame} ({lookup.value}): the camera is taken to be at its nominal place"
+        self.notes["extrinsics"] = text
+        return None
 
     def camera_infos(self) -> list[dict[str, Any]]:
         """Return the first CameraInfo of each camera as the arguments of `pipeline.rig_from_camera_info`.
@@ -177,10 +191,10 @@ class BagFrames:
 
     def _judge(self, kind: str, topic: str, problem: Any, assumption: Any, now_s: float) -> None:
         if assumption is not None:
-            self.notes[assumption.text] = None
+            self.notes[assumption.text] = assumption.text
         if problem is not None:
             self.rejected[f"{kind}.{problem.reason}"] += 1
-            self.notes[f"{topic}: {problem.text}"[:300]] = None
+            self.notes.setdefault(f"{topic} {problem.reason}", f"{topic}: {problem.text}"[:300])
         else:
             self._heard_s[topic] = now_s
 

@@ -9,18 +9,20 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 import rclpy
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
-from egopose_ros.config import ConfigError, PlayerConfig
+from egopose_ros.config import ConfigError, PlayerConfig, TfConfig
 from egopose_ros.flags import add_flags, configuration
+from egopose_ros.ros.bag_poses import POSE_TYPE, is_truth
 from egopose_ros.ros.bag_source import BagSource, Message
 
 _POLL_S = 0.02
@@ -29,6 +31,7 @@ _SETTLE_S = 1.0
 # Fast DDS asks its subscribers every three seconds.
 _ACKNOWLEDGE_S = 5.0
 _CLOCK_QOS = QoSProfile(depth=10)
+_JOINTS = TfConfig().prefix
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,11 @@ class BagPlayer:
         self._bag = bag
         self._config = config
         self._clock = node.create_publisher(Clock, "/clock", _CLOCK_QOS) if config.clock_hz else None
-        tracks = [track for track in bag.tracks if not (self._clock and track.topic == "/clock")]
+        old = frozenset() if config.estimates else estimates(bag)
+        if old:
+            node.get_logger().info(f"left out, of an estimator that ran then: {', '.join(sorted(old))}, its joints in /tf")
+        tracks = [t for t in bag.tracks if t.topic not in old and not (self._clock and t.topic == "/clock")]
+        self._without_joints = bool(old)
         self._publishers: dict[str, Publisher] = {
             track.topic: node.create_publisher(track.message_type, track.topic, track.qos) for track in tracks
         }
@@ -95,11 +102,18 @@ class BagPlayer:
             if stop.is_set():
                 return
             if isinstance(event, Message):
-                self._publishers[event.track.topic].publish(event.data)
+                self._publish(event)
                 self._messages += 1
                 self._latest_s = max(self._latest_s, time.monotonic() - due)
             else:
                 self._tick(event)
+
+    def _publish(self, message: Message) -> None:
+        data: Any = message.data
+        if self._without_joints and message.track.topic == "/tf":
+            data = deserialize_message(data, message.track.message_type)
+            data.transforms = [t for t in data.transforms if not t.child_frame_id.lstrip("/").startswith(_JOINTS)]
+        self._publishers[message.track.topic].publish(data)
 
     def _events(self) -> Iterator[Message | int]:
         """Yield messages and, as bare stamps [ns], the ticks of /clock between them."""
@@ -161,6 +175,15 @@ class BagPlayer:
         while waiting and time.monotonic() < deadline and not stop.is_set():
             if waiting[-1].wait_for_all_acked(Duration(seconds=_POLL_S)):
                 waiting.pop()
+
+
+def estimates(bag: BagSource) -> frozenset[str]:
+    """Return the topics on which an estimator spoke while a bag was recorded; none where it holds no poses of one."""
+    poses = [track.topic for track in bag.tracks if track.kind == POSE_TYPE and not is_truth(track.topic)]
+    nodes = tuple(topic.rpartition("/")[0] + "/" for topic in poses)
+    if not nodes:
+        return frozenset()
+    return frozenset(t.topic for t in bag.tracks if t.topic.startswith(nodes) or t.topic.endswith("/diagnostics"))
 
 
 def main(argv: list[str] | None = None) -> int:

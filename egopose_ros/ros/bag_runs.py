@@ -50,7 +50,10 @@ def load(frames: BagFrames, config: Config) -> Any:
 
 
 def rig_of(frames: BagFrames, config: Config) -> Any:
-    """Return the rig of the calibration file or of CameraInfo; BagError where it is not that of the images."""
+    """Return the rig of the calibration file or of CameraInfo; BagError where it is not that of the images.
+
+    Where neither says where it sits on the head, static TF does, as for the live node.
+    """
     from egopose_ros import pipeline
 
     if config.camera.calibration:
@@ -61,7 +64,8 @@ def rig_of(frames: BagFrames, config: Config) -> Any:
     if cameras != len(topics):
         listed = ", ".join(topics)
         raise BagError(f"{frames.title}: expected images of the {cameras} cameras of its calibration, got {listed}")
-    return rig
+    T_head_first = None if rig.head_known else frames.T_head_camera()
+    return rig if T_head_first is None else rig.placed(T_head_first)
 
 
 class Frames(Protocol):

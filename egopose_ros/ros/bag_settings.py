@@ -83,9 +83,9 @@ def _cameras(bag: Contents, topics: tuple[str, ...], calibration: str) -> tuple[
 
 def _by_name(topics: list[str], calibration: str) -> tuple[str, ...]:
     """Return the topic of each camera of a calibration, in its order, where each has one by its name or its side."""
-    from egopose_ros.camera import calibration as files  # with torch
+    from egopose_ros import pipeline  # with torch
 
-    names = [camera.name for camera in files.load(calibration).cameras]
+    names = [camera.name for camera in pipeline.load_rig(calibration).cameras]
     found = [[topic for topic in topics if _is_of(topic, name)] for name in names]
     chosen = [some[0] for some in found if len(some) == 1]
     return tuple(chosen) if len(set(chosen)) == len(names) else ()

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from egopose_ros.config import Config, Leaf
-from egopose_ros.evaluation.contenders import Contender, contenders
+from egopose_ros.evaluation.contenders import Contender, contenders, told_apart
 from egopose_ros.ros import bag_runs, images
 from egopose_ros.ros.bag_frames import BagFrames
 from egopose_ros.ros.bag_poses import estimated_topics, is_truth, pose_topic, read_poses
@@ -63,9 +63,10 @@ def opened(asked: Asked) -> Iterator[Recording]:
         config = bag_runs.settings(reader, asked.topics, dict(asked.overrides))
         frames = BagFrames(reader, config, decode=False)
         tracks, losses = [], []
-        for path in asked.predictions:
+        labels = told_apart([(str(path), "") for path in asked.predictions])
+        for path, label in zip(asked.predictions, labels):
             with BagReader(path) as predicted:
-                tracks.append(_recorded(predicted, pose_topic(predicted), path.stem))
+                tracks.append(_recorded(predicted, pose_topic(predicted), label))
                 losses += said_loss(predicted)
         tracks += [_recorded(reader, topic, topic) for topic in estimated_topics(reader)]
         shown = asked.contenders if asked.contenders or tracks else contenders((), (), config.network)
@@ -132,13 +133,11 @@ def _light(item: Any) -> _Place:
 
 def _cameras(frames: BagFrames, config: Config) -> tuple[Any, ...]:
     """Return the rig's cameras; none where no calibration is known, which recorded poses can be shown without."""
-    from egopose_ros import pipeline
-
-    if config.camera.calibration:
-        return pipeline.load_rig(config.camera.calibration).cameras
     try:
-        return pipeline.rig_from_camera_info(frames.camera_infos()).cameras
+        return bag_runs.rig_of(frames, config).cameras
     except BagError:
+        if config.camera.calibration:
+            raise
         return ()
 
 

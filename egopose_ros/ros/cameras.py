@@ -79,7 +79,7 @@ class Cameras:
         # What lies beside a renamed topic lies beside its new name, as with image_transport.
         names = [node.resolve_topic_name(name) for name in camera.topics]
         self.topics = [
-            Topic(node, _candidates(name, camera.transport), self._image_callback(view), notices, depth, _LOST)
+            Topic(node, candidates(name, camera.transport), self._image_callback(view), notices, depth, _LOST)
             for view, name in enumerate(names)
         ]
         self.info_topics = [] if camera.calibration else [
@@ -186,7 +186,8 @@ def size_text(expected: tuple[int, int], got: tuple[int, int]) -> str:
     return "expected the calibrated size {}x{}, got {}x{}".format(*expected, *got)
 
 
-def _candidates(topic: str, transport: str) -> list[tuple[str, type]]:
+def candidates(topic: str, transport: str) -> list[tuple[str, type]]:
+    """Return the topics and types that a camera's images may come by, the preferred ones first."""
     raw, compressed = [(topic, Image)], [(topic, CompressedImage), (topic + "/compressed", CompressedImage)]
     return {"raw": raw, "compressed": compressed, "auto": raw + compressed}[transport]
 

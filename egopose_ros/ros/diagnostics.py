@@ -161,8 +161,9 @@ def summarize(
         return DiagnosticStatus.ERROR, failure, {**values, "failure": failure}
     if session is None:
         return DiagnosticStatus.OK, f"{values['state']}: nothing is estimated", values
-    if not any(topic.publishers for topic in session.cameras.topics):
-        return DiagnosticStatus.STALE, f"nobody publishes {session.cameras.topics[0].name}", values
+    silent = [topic.name for topic in session.cameras.topics if not topic.publishers]
+    if silent:  # one of a rig is enough: no frame is whole without it
+        return DiagnosticStatus.STALE, f"nobody publishes {', '.join(silent)}", values
     if session.cameras.sizes is None:
         return DiagnosticStatus.WARN, "waiting for CameraInfo, or give camera.calibration", values
     if faults:

@@ -47,6 +47,7 @@ class Evaluator(Node):
             raise ConfigError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got '{self._config.protocol}'")
         require_folder(Path(self._config.json), "json")
         self._poses: list[tuple[BodyPose, float]] = []
+        self._stamps: set[int] = set()
         self._newest: msg.BodyPose | None = None
         self._globals: dict[int, np.ndarray] = {}
         self._truth: dict[int, np.ndarray] = {}
@@ -63,7 +64,10 @@ class Evaluator(Node):
 
     def _on_pose(self, message: msg.BodyPose) -> None:
         pose = self._read(message, self._config.pose)
-        if pose is not None:
+        if pose is not None and pose.stamp_ns in self._stamps:
+            self._refuse(self._config.pose, "expected one pose of a stamp, got another: two publishers, or a bag that loops?")
+        elif pose is not None:
+            self._stamps.add(pose.stamp_ns)
             # Nothing here is measured on rotations, and an hour of them weighs.
             self._poses.append((replace_fields(pose, rotations_camera=None), message.age))
             self._newest = message
@@ -89,12 +93,15 @@ class Evaluator(Node):
             if kind != (body, frame):
                 raise ValueError(f"expected poses of {body} in '{frame}', got {kind[0]} in '{kind[1]}'")
         except ValueError as error:
-            self._refused[topic] += 1
-            self._reasons[topic] = str(error)
-            self._notices.fault(topic, str(error), str(error))
+            self._refuse(topic, str(error))
             return None
         self._notices.well(topic)
         return pose
+
+    def _refuse(self, topic: str, reason: str) -> None:
+        self._refused[topic] += 1
+        self._reasons[topic] = reason
+        self._notices.fault(topic, reason, reason)
 
     def refused(self) -> list[str]:
         """Return a line for each topic of which messages were not used."""

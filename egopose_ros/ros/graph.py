@@ -120,7 +120,23 @@ def start(config: LaunchConfig, settings: Mapping[str, Leaf], replay: Replay | N
 def effective(config: LaunchConfig, settings: Mapping[str, Leaf]) -> Config:
     """Return the configuration that `start` gives the estimator; ConfigError for what does not fit."""
     parameters = {**_parameters(config, settings), **_overrides(config)}
-    return replace(Config(), {name: value for name, value in parameters.items() if name != _SIM_TIME})
+    told = replace(Config(), {name: value for name, value in parameters.items() if name != _SIM_TIME})
+    _require_renamed(told, config.camera_topic)
+    return told
+
+
+def require_camera_topic(params_file: str, camera_topic: str) -> None:
+    """ConfigError where a parameter file has topics of its own beside an argument that names one."""
+    told = {name: value for name, value in _flat(params_file).items() if name == "camera.topics"} if params_file else {}
+    _require_renamed(replace(Config(), told), camera_topic)
+
+
+def _require_renamed(config: Config, camera_topic: str) -> None:
+    if camera_topic != _IMAGE and _IMAGE not in config.camera.topics:
+        raise ConfigError(
+            f"camera_topic {camera_topic}: expected {_IMAGE} among camera.topics, which it renames, got "
+            f"{', '.join(config.camera.topics)}; name it in camera.topics instead"
+        )
 
 
 def bag_settings(bag: Path, topics: tuple[str, ...] = (), calibration: str = "") -> dict[str, Leaf]:
@@ -263,7 +279,8 @@ def _processes(config: LaunchConfig, replay: Replay | None) -> list[Process]:
         view = ("-d", rviz_config(config.params_file, config.camera_topic), "-f", config.rviz_frame)
         started.append(Process("rviz2", ("rviz2", *view, "--ros-args", *common)))
     if replay is not None:
-        flags = ("--rate", text(replay.rate), "--wait-s", text(REPLAY_WAIT_S), *(["--loop"] if replay.loop else []))
+        flags = ("--no-estimates", "--rate", text(replay.rate), "--wait-s", text(REPLAY_WAIT_S))
+        flags += ("--loop",) if replay.loop else ()
         started.append(_module("bag_player", replay.bag, *flags))
     return started
 

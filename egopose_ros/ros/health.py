@@ -200,8 +200,20 @@ class Graph:
             rclpy.spin_once(self.node, timeout_sec=0.05)
 
     def _discover(self) -> None:
-        wanted = [self.node.resolve_topic_name(topic) for topic in self.topics]
-        self._spin(DISCOVERY_S, lambda: wanted and all(map(self.node.count_publishers, wanted)))
+        def offered(topic: str) -> bool:
+            return any(map(self.node.count_publishers, self._names(topic)))
+
+        self._spin(DISCOVERY_S, lambda: self.topics and all(map(offered, self.topics)))
+
+    def _names(self, topic: str) -> list[str]:
+        """Return the topics that the estimator takes for one that it is told, the preferred ones first."""
+        from egopose_ros.ros.cameras import candidates
+
+        return list(dict.fromkeys(name for name, _ in candidates(self.node.resolve_topic_name(topic), "auto")))
+
+    def _found(self, topic: str) -> str:
+        names = self._names(topic)
+        return next((name for name in names if self.node.count_publishers(name)), names[0])
 
     def _offered_topics(self) -> Finding:
         found = [name for name, kinds in self.node.get_topic_names_and_types() if set(kinds) & set(IMAGE_TYPES)]
@@ -212,7 +224,7 @@ class Graph:
         """Look at type, publishers, QoS and arrival of an image topic."""
         from egopose_ros.ros import qos
 
-        name = self.node.resolve_topic_name(topic)
+        name = self._found(topic)
         publishers = self.node.get_publishers_info_by_topic(name)
         if not publishers:
             mend = "start the camera or the bag; compare ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE on both sides"
@@ -249,7 +261,7 @@ class Graph:
             yield Finding("calibration", Status.WRONG, text, "name the topics in the order of the calibration's cameras")
             return
         for topic, camera in zip(self.topics, self.cameras):
-            name = self.node.resolve_topic_name(topic)
+            name = self._found(topic)
             heard = self.heard.get(name)
             if heard is None or not heard.count:
                 continue

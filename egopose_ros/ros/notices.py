@@ -22,6 +22,8 @@ class Notices:
         self._clock = clock
         self._states: dict[str, tuple[str, float]] = {}
         self._said: dict[tuple[str, str], float] = {}
+        self._texts: dict[str, str] = {}
+        self._ended: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def fault(self, topic: str, state: str, text: str) -> None:
@@ -30,6 +32,7 @@ class Notices:
             now_s = self._clock()
             before, seen_s = self._states.get(topic, ("", now_s))
             self._states[topic] = state, now_s
+            self._texts[topic] = text
             last_s = self._said.get((topic, state))
             goes_on = before == state and now_s - seen_s < LASTING_S
             if goes_on or (last_s is not None and now_s - last_s < REPEAT_S):
@@ -46,15 +49,26 @@ class Notices:
             self.fault(topic, type(error).__name__, f"{type(error).__name__}: {error}")
 
     def well(self, topic: str) -> None:
-        """Note that a topic is well, so that its next fault is said again."""
-        if topic in self._states:
-            with self._lock:
-                self._states.pop(topic, None)
+        """Note that a topic is well, so that its next fault is said again; say that a fault that was said is over."""
+        if topic not in self._states:
+            return
+        with self._lock:
+            state, _ = self._states.pop(topic, ("", 0.0))
+            said = self._said.get((topic, state))
+            over = said is not None and self._ended.get(topic, -1.0) < said
+            self._ended[topic] = self._clock()
+        if over:
+            self._logger.info(f"{topic}: well again")
 
     def clear(self) -> None:
         """Begin anew, without saying anew what was said a moment ago."""
         with self._lock:
             self._states.clear()
+
+    @property
+    def told(self) -> dict[str, str]:
+        """The faulty topics and what was said of each."""
+        return {topic: self._texts[topic] for topic in self.faults}
 
     @property
     def faults(self) -> dict[str, str]:

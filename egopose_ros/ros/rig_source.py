@@ -6,14 +6,12 @@ The model of a camera is the core's business: `pipeline` makes rigs, this file o
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any, Callable
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 
 from egopose_ros.config import Config
-from egopose_ros.geometry import rigid
 from egopose_ros.ros.cameras import Cameras
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.tf_tree import Tf2Buffer, TfTree
@@ -109,9 +107,7 @@ class RigSource:
             text = f"TF has no {head} -> {frame} ({lookup.value}): the camera is taken to be at its nominal place"
             self._notices.fault("extrinsics", lookup.name.lower(), text)
             return False
-        T_head_nominal = T_head_first @ rigid.invert(self._rig.cameras[0].T_head_camera)
-        moved = tuple(replace(c, T_head_camera=T_head_nominal @ c.T_head_camera) for c in self._rig.cameras)
-        self._rig = replace(self._rig, cameras=moved, head_known=True)
+        self._rig = self._rig.placed(T_head_first)
         self._placed = True
         self._notices.well("extrinsics")
         return True

@@ -121,6 +121,8 @@ class Session:
     def _rewind(self) -> None:
         """Forget what was heard before time went back. The rings see to themselves: what is new in them stays."""
         self._publishers.clear()
+        if self._tree is not None:
+            self._tree.rewind()
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
         self._notices.fault("time", "rewind", "the clock jumped: everything begins anew")

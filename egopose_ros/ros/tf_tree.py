@@ -42,6 +42,9 @@ class TfTree(TransformTree):
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
+    def rewind(self) -> None:
+        """Go on after images went back in time: the rings see to themselves."""
+
     def _on_tf(self, message: TFMessage) -> None:
         self.take(message, static=False)
 
@@ -66,6 +69,10 @@ class Tf2Buffer:
 
     def clear(self) -> None:
         self._buffer.clear()
+
+    def rewind(self) -> None:
+        """Go on after images went back in time: tf2 would refuse what is older than ten seconds before its newest."""
+        self.clear()
 
     def lookup(self, target: str, source: str, stamp_ns: int | None, max_gap_ns: int) -> tuple[np.ndarray, Lookup]:
         """Return T_target_source at a stamp, or by the newest transforms for None; the identity unless FOUND."""

@@ -74,16 +74,29 @@ class HeadTrack:
             return Problem("other_frame", text)
         if previous not in (None, self._lock.identity):
             self._ring.clear()
-        T_world_head = rigid.transform(rotation, values[:3]) @ self._extrinsics(body)
+        self.assumption = None
+        T_world_head = self._to_global(frame) @ rigid.transform(rotation, values[:3]) @ self._extrinsics(body)
         quaternion = rigid.quaternion_from_matrix(T_world_head[:3, :3])
         if self._ring.push_pose(stamp_ns, T_world_head[:3, 3], quaternion) is Push.REPEATED:
             return Problem("stamp_repeated", "expected a new stamp, got one that is there already")
         return None
 
+    def _to_global(self, frame: str) -> np.ndarray:
+        """Return T_global_frame by the newest TF; the identity where poses are in it, or TF does not know it."""
+        wanted = self._settings.global_frame.lstrip("/")
+        if not frame or wanted in ("", frame):
+            return np.eye(4)
+        T, lookup = np.eye(4), Lookup.UNCONNECTED
+        if self._tree is not None:
+            T, lookup = self._tree.lookup(wanted, frame, None, 0)
+        if lookup is not Lookup.FOUND:
+            text = f"TF has no {wanted} -> {frame} ({lookup.value}): '{frame}' is taken to be the global frame"
+            self.assumption = Problem(f"global {lookup.name}".lower(), text)
+        return T
+
     def _extrinsics(self, body: str) -> np.ndarray:
         """Return T_body_head by TF; the identity where TF does not know it."""
         head = self._settings.head_frame
-        self.assumption = None
         if self._tree is None or body in ("", head):
             return np.eye(4)
         if body not in self._T_body_head:

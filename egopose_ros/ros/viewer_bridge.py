@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, Iterator, Sequence
 
@@ -36,7 +36,7 @@ from egopose_ros.viewer.overlay import Shot, View
 if TYPE_CHECKING:
     from egopose_ros.viewer.page import Page  # only with a page is viser needed
 
-KEPT_CAPTURES, KEPT_BYTES = 64, 64 * 2**20
+KEPT_CAPTURES, KEPT_BYTES = 64, 256 * 2**20
 """Images that wait for their pose."""
 
 
@@ -50,14 +50,17 @@ class ViewerBridge:
         self._page = page
         self._captures: OrderedDict[int, Capture] = OrderedDict()
         self._waiting: BodyPose | None = None
+        self._frame: str | None = None
+        self._early: deque[msg.BodyPose] = deque(maxlen=KEPT_CAPTURES)
+        """truth that came before the first pose, which says in which frame it has to be"""
         self._notices = Notices(node.get_logger())
         overrides = {"camera.topics": viewer.topics, "camera.calibration": viewer.calibration}
         config = settings.replace(Config(), overrides)
         self._open_cameras(config)
         self._truth = Topic(node, [(viewer.truth, msg.BodyPose)], self._on_truth, self._notices)
         self._subscriptions = [
-            node.create_subscription(msg.BodyPose, viewer.pose, self._on_pose, qos.POSE),
-            node.create_subscription(msg.BodyPose, f"{viewer.pose}_global", self._on_pose_global, qos.POSE),
+            node.create_subscription(msg.BodyPose, viewer.pose, self._guarded(self._on_pose), qos.POSE),
+            node.create_subscription(msg.BodyPose, f"{viewer.pose}_global", self._guarded(self._on_pose_global), qos.POSE),
         ]
         self._timer = node.create_timer(POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._poll()
@@ -90,7 +93,17 @@ class ViewerBridge:
             lambda: config, self._cameras, self._tree, self._notices, rig, pipeline.rig_from_camera_info
         )
 
+    def _guarded(self, callback: Callable[[msg.BodyPose], None]) -> Callable[[msg.BodyPose], None]:
+        """Let no message end the thread that hears them."""
+
+        def call(message: msg.BodyPose) -> None:
+            with self._notices.guard(callback.__name__.removeprefix("_on_")):
+                callback(message)
+
+        return call
+
     def _poll(self) -> None:
+        self._monitor.problems = tuple(f"{topic}: {text}" for topic, text in self._notices.told.items())
         with self._notices.guard("viewer"):
             self._cameras.poll()
             self._truth.poll()
@@ -115,6 +128,14 @@ class ViewerBridge:
             self._captures.popitem(last=False)
 
     def _on_truth(self, message: msg.BodyPose) -> None:
+        if self._frame is None:
+            self._early.append(message)
+            return
+        frame = message.header.frame_id
+        if frame != self._frame:
+            text = f"expected ground truth in the poses' frame '{self._frame}', got it in '{frame}'; no error is shown"
+            self._notices.fault(f"{self._truth.name} frame", frame, text)
+            return
         truth = self._read(message, self._truth.name)
         if truth is not None:
             self._monitor.observe_truth(truth, time.monotonic())
@@ -132,6 +153,9 @@ class ViewerBridge:
             tracking_state=TrackingState(message.tracking_state),
         )
         self._monitor.observe_pose(report, time.monotonic())
+        self._frame = message.header.frame_id
+        while self._early:
+            self._on_truth(self._early.popleft())
         if self._waiting is not None:
             self._show(self._waiting)
         self._waiting = pose if message.globally_refined else None

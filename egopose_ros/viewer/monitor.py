@@ -62,6 +62,8 @@ class Status:
     """since the last pose, infinite before the first"""
     window: tuple[int, bool]
     """frames in the temporal window, and whether it is full"""
+    problems: tuple[str, ...] = ()
+    """a line for each thing that is wrong with the inputs now"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class GraphMonitor:
     """Collect what comes over the graph. Every method may be called from any thread; times are of a steady clock."""
 
     def __init__(self) -> None:
+        self.problems: tuple[str, ...] = ()
+        """as in `Status`"""
         self._lock = threading.Lock()
         self._image_times: deque[float] = deque(maxlen=KEPT)
         self._pose_times: deque[float] = deque(maxlen=KEPT)
@@ -161,6 +165,7 @@ class GraphMonitor:
             pa_mpjpe_mm=aligned_mm,
             quiet_s=now_s - newest_s,
             window=(last.pose.window_length, last.pose.window_full) if last else (0, False),
+            problems=self.problems,
         )
 
     def curves(self, now_s: float) -> Curves:

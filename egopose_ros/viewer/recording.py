@@ -102,7 +102,7 @@ class Recording:
     """gives the images of a frame, one a view, RGB"""
     losses: tuple[str, ...] = ()
     """one line for each damaged bag that it comes from"""
-    _errors: dict[str, np.ndarray] = field(default_factory=dict)
+    _errors: dict[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -137,7 +137,7 @@ class Recording:
         """Return MPJPE and PA-MPJPE (index + 1, 2) of the frames up to one, NaN where pose or truth is missing."""
         if self.truth is None:
             return np.full((index + 1, 2), np.nan)
-        errors = self._errors.setdefault(track.label, np.full((self.size, 2), np.inf))  # infinite: not yet known
+        errors = self._errors.setdefault(id(track), np.full((self.size, 2), np.inf))  # infinite: not yet known
         rows, poses = [], []
         for row in np.flatnonzero(np.isinf(errors[: index + 1, 0])).tolist():
             report = track.at(int(self.stamps_ns[row]))

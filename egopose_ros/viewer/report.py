@@ -58,7 +58,7 @@ def table(status: Status) -> str:
     )
     warning = "" if status.weights_trained or not status.network else problem(UNTRAINED)
     body = f"<table style='font-size:13px;font-variant-numeric:tabular-nums;line-height:1.5'>{cells}</table>"
-    return f"<div style='padding:2px 12px'>{warning}{body}</div>"
+    return f"<div style='padding:2px 12px'>{warning}{body}{''.join(map(problem, status.problems))}</div>"
 
 
 def problem(text: str) -> str:

@@ -7,8 +7,12 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pytest
 from bag_maker import HEAD, IMAGE, Maker, head_at, image_at, stamp_at, write_bag, write_rig
 
+from egopose_ros.camera import calibration
+from egopose_ros.camera.canonical import CANONICAL
+from egopose_ros.camera.rig import Rig, RigCamera
 from egopose_ros.config import Config, replace
 from egopose_ros.ros import bag_runs
 from egopose_ros.ros.bag_frames import BagFrames
@@ -72,6 +76,69 @@ def test_two_cameras_are_paired_as_live(tmp_path: Path) -> None:
     assert not found, "an image further away than cameras are apart is of another frame"
     assert [frame.stamp_ns for frame in frames] == [stamp_at(index) for index in (0, 1, 3, 4, 5)]
     assert all(len(frame.images) == 2 for frame in frames) and source.rejected["unmatched"] == 1
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_rig_sits_where_static_tf_has_it(tmp_path: Path, asked: bool) -> None:
+    """As for the live node: else the network would get gravity and motion in another frame, or none at all."""
+    T_head_eye = head_at(7)
+    with Maker(tmp_path / "bag") as maker:
+        static = maker.make("tf2_msgs/msg/TFMessage", [maker.transform(stamp_at(0), "head", "eye", T_head_eye)])
+        maker.write("/tf_static", static, stamp_at(0))
+        maker.image(0)
+        maker.head(0)
+    calibration.save(Rig((RigCamera("eye", CANONICAL),), head_known=False), tmp_path / "rig.yaml")
+    settings = {"camera.topics": (IMAGE,), "camera.calibration": str(tmp_path / "rig.yaml")}
+    settings |= {"head_pose.source": "pose", "head_pose.topic": HEAD} if asked else {}
+    with BagReader(tmp_path / "bag") as reader:
+        config = replace(Config(), settings)
+        rig = bag_runs.rig_of(BagFrames(reader, config), config)
+        unplaced = replace(config, {"head_pose.head_frame": "skull"})
+        frames = BagFrames(reader, unplaced)
+        assert not bag_runs.rig_of(frames, unplaced).head_known
+    assert rig.head_known == asked
+    expected = T_head_eye if asked else RigCamera("eye", CANONICAL).T_head_camera
+    np.testing.assert_allclose(rig.cameras[0].T_head_camera, expected, atol=1e-6)
+    assert any("TF has no skull -> eye" in note for note in frames.notes.values()) == asked
+
+
+def test_a_head_pose_is_brought_to_the_global_frame_that_is_asked_for(tmp_path: Path) -> None:
+    T_map_world = head_at(30)
+    with Maker(tmp_path / "bag") as maker:
+        static = maker.make("tf2_msgs/msg/TFMessage", [maker.transform(stamp_at(0), "map", "world", T_map_world)])
+        maker.write("/tf_static", static, stamp_at(0))
+        maker.image(0)
+        maker.head(0)
+        maker.image(1)
+    settings = {"camera.topics": (IMAGE,), "head_pose.source": "pose", "head_pose.topic": HEAD}
+    found = {}
+    with BagReader(tmp_path / "bag") as reader:
+        for wanted in ("", "world", "map", "elsewhere"):
+            source = BagFrames(reader, replace(Config(), {**settings, "head_pose.global_frame": wanted}))
+            found[wanted] = next(iter(source)).frame.T_world_head, list(source.notes.values())
+            assert source.global_frame == (wanted or "world")
+    for wanted, expected in (("", head_at(0)), ("world", head_at(0)), ("map", T_map_world @ head_at(0))):
+        np.testing.assert_allclose(found[wanted][0], expected, atol=1e-5)
+        assert not found[wanted][1]
+    np.testing.assert_allclose(found["elsewhere"][0], head_at(0), atol=1e-5)
+    assert any("TF has no elsewhere -> world" in note for note in found["elsewhere"][1])
+
+
+def test_a_note_of_a_kind_comes_once(tmp_path: Path) -> None:
+    with Maker(tmp_path / "bag") as maker:
+        maker.image(0)
+        for index in range(20):
+            T = head_at(index)
+            T[:3, 3] = np.nan if index % 2 else np.inf
+            pose = maker.make("geometry_msgs/msg/Pose", maker.make("geometry_msgs/msg/Point", *T[:3, 3].tolist()),
+                              maker.make("geometry_msgs/msg/Quaternion", 0.0, 0.0, 0.1 * index, 1.0))  # fmt: skip
+            message = maker.make("geometry_msgs/msg/PoseStamped", maker.header(stamp_at(index), "world"), pose)
+            maker.write(HEAD, message, stamp_at(index))
+    with BagReader(tmp_path / "bag") as reader:
+        settings = {"camera.topics": (IMAGE,), "head_pose.source": "pose", "head_pose.topic": HEAD}
+        source = BagFrames(reader, replace(Config(), settings))
+        list(source)
+    assert source.rejected["head_pose.not_finite"] == 20 and len(source.notes) == 1
 
 
 def test_head_poses_between_frames_are_interpolated(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from egopose_ros.msg import BodyPose
@@ -173,6 +174,43 @@ def test_own_messages_cross_unchanged(live: Any, tmp_path: Path) -> None:
     assert status == 0, said
     assert list(poses[-1].positions) == positions.tolist() and poses[-1].joint_names == ["a", "b"]
     assert (poses[-1].window_length, poses[-1].age, poses[-1].weights_trained) == (27, 0.25, True)
+
+
+def test_what_an_estimator_said_then_is_left_out_where_one_speaks_now(live: Any, tmp_path: Path) -> None:
+    writer = BagWriter(tmp_path, "mcap")
+    writer.types({"egopose_ros/msg/BodyPose": (MESSAGES / "BodyPose.msg").read_text()})
+    empty = np.zeros(0, np.float32)
+    poses = ("/mine/pose", "/mine/pose_global", "/ground_truth/pose")
+    for topic in poses:
+        writer.topic(topic, "egopose_ros/msg/BodyPose")
+    strings = ("/mine/markers", "/diagnostics", "/other")
+    for topic in strings:
+        writer.topic(topic, "std_msgs/msg/String")
+    writer.topic("/tf", "tf2_msgs/msg/TFMessage")
+    for index in range(5):
+        stamp_ns = START_NS + index * PERIOD_NS
+        for topic in poses:
+            writer.write(topic, stamp_ns, writer.make(
+                "egopose_ros/msg/BodyPose", header=writer.header(stamp_ns, "camera"), skeleton="smpl22", joint_names=[],
+                positions=empty, orientations=empty, covariance=empty, confidence=empty, tracking_state=1,
+                globally_refined=True, window_length=1, frames_dropped=0, age=0.0, network="network", weights_trained=True,
+            ))  # fmt: skip
+        for topic in strings:
+            writer.write(topic, stamp_ns, writer.make("std_msgs/msg/String", data="x"))
+        moving = [transform(writer, child) for child in ("wearer/head", "base", "wearer/pelvis")]
+        writer.write("/tf", stamp_ns, writer.make("tf2_msgs/msg/TFMessage", transforms=moving))
+    path = writer.close()
+    heard = {topic: live.subscribe(BodyPose, topic) for topic in poses}
+    heard |= {topic: live.subscribe(String, topic) for topic in strings}
+    transforms = live.subscribe(TFMessage, "/tf")
+    status, said = live.finish(play(live, path, "--no-estimates"))
+    assert status == 0, said
+    live.until(lambda: len(transforms) == len(heard["/other"]) == len(heard["/ground_truth/pose"]) == 5)
+    assert {topic for topic, messages in heard.items() if not messages} == {
+        "/mine/pose", "/mine/pose_global", "/mine/markers", "/diagnostics",
+    }  # fmt: skip
+    assert {t.child_frame_id for message in transforms for t in message.transforms} == {"base"}
+    assert "left out, of an estimator that ran then: /diagnostics, /mine/markers" in said
 
 
 def test_recorded_qos_is_offered(live: Any, tmp_path: Path) -> None:

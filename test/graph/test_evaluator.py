@@ -44,7 +44,8 @@ def bad_messages() -> list[tuple[str, Any]]:
     unknown = pose_message(replace(good, joints_camera=np.full((22, 3), np.nan, np.float32)), "eye", STATUS)
     nothing = msg.BodyPose(header=short.header, skeleton="smpl22")
     elsewhere = pose_message(good, "other_eye", STATUS)
-    bad = [(POSE, message) for message in (short, other, unknown, nothing, elsewhere)]
+    again = pose_message(pose_at(3, truth_at(9)), "eye", STATUS)  # a second publisher
+    bad = [(POSE, message) for message in (short, other, unknown, nothing, elsewhere, again)]
     return [*bad, (POSE_GLOBAL, unknown), (TRUTH, other)]
 
 
@@ -76,7 +77,7 @@ def test_values_of_the_world_are_those_of_the_offline_evaluation(live: Any, tmp_
     finally:
         rclpy.try_shutdown()
     assert [line.partition(", ")[0] for line in sorted(said)] == [
-        f"{TRUTH}: 1 not used", "estimator/pose: 5 not used", "estimator/pose_global: 1 not used",
+        f"{TRUTH}: 1 not used", "estimator/pose: 6 not used", "estimator/pose_global: 1 not used",
     ]  # fmt: skip
     builder = RunBuilder()
     for pose in poses:

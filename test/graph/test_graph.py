@@ -353,6 +353,21 @@ def test_printed_settings_are_a_parameter_file_of_the_defaults(tmp_path: Path) -
     values = graph.read_parameters(str(path))
     assert list(values) == [item.name for item in options(Config)]
     assert replace(Config(), values) == Config()
+    topics = tuple(f"/headset/{where}/image_raw" for where in ("front_left", "front_right", "side_left", "side_right"))
+    long = replace(Config(), {"camera.topics": topics, "camera.calibration": "/home/somebody/a rig " * 12 + ".yaml"})
+    path.write_text(run.parameter_file(long))
+    assert replace(Config(), graph.read_parameters(str(path))) == long
+
+
+def test_an_argument_that_renames_nothing_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**: {ros__parameters: {camera: {topics: [/cap/image]}}}")
+    with pytest.raises(ConfigError, match="camera_topic /other: expected image_raw among camera.topics"):
+        graph.effective(graph.LaunchConfig(camera_topic="/other", params_file=str(file)), {})
+    with pytest.raises(ConfigError, match="camera_topic /other"):
+        graph.require_camera_topic(str(file), "/other")
+    graph.require_camera_topic("", "/other")
+    assert graph.effective(graph.LaunchConfig(camera_topic="/other"), {}).camera.topics == ("image_raw",)
 
 
 def test_arguments_of_the_launch_are_there() -> None:

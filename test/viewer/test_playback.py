@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shutil
 import sys
 import threading
 import time
@@ -188,6 +189,17 @@ def test_a_bag_is_indexed_and_its_images_are_found_anywhere(bag, predictions):
             np.testing.assert_allclose(shot.truth.joints_camera, truth.joints_camera, atol=1e-6)
             np.testing.assert_allclose(shot.pose.T_world_camera, truth.T_world_camera, atol=1e-3)
             assert np.abs(shot.images()[0].astype(int) - drawn_image(truth)).mean() < 4
+
+
+def test_predictions_of_one_name_are_told_apart(bag, predictions, tmp_path):
+    other = tmp_path / "second" / predictions.name
+    shutil.copytree(predictions, other)
+    with bag_view.opened(bag_view.Asked(bag, predictions=(predictions, other))) as opened:
+        first, second = opened.tracks
+        assert first.label != second.label and second.label == "second/poses"
+        errors = opened.errors_m(first, 10)
+        second._reports.clear()
+        assert np.isfinite(errors).any() and not np.isfinite(opened.errors_m(second, 10)).any()
 
 
 def test_what_a_damaged_bag_lacks_is_told(bag, predictions, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Messages on a live graph become shots: pose, camera in the world, ground truth and image of one stamp."""
 
+import dataclasses
 import time
 
 import cv2
@@ -89,6 +90,9 @@ def publish_image(live, pose):
 
 def test_a_pose_is_shown_with_image_truth_and_the_camera_in_the_world(live):
     pose, truth = walking_pose(3), walking_pose(3, noise=0.0)
+    live.pose.publish(messages.pose_message(walking_pose(2), "camera", STATUS))  # says in which frame poses are
+    live.until(lambda: live.page.shots)
+    live.page.shots.clear()
     publish_image(live, pose)
     live.truth.publish(messages.pose_message(truth, "camera", STATUS))
     live.until(lambda: live.monitor.status(0.0).frames_in == 1 and live.monitor.truth_at(pose.stamp_ns))
@@ -105,6 +109,24 @@ def test_a_pose_is_shown_with_image_truth_and_the_camera_in_the_world(live):
     summary = live.monitor.summary()
     assert summary["latency_ms"]["p50"] == pytest.approx(40.0) and summary["frames_dropped"] == 3
     assert 0 < summary["pa_mpjpe_mm"] < summary["mpjpe_mm"] < 60
+
+
+def test_truth_of_another_frame_is_said_and_not_compared(live):
+    pose, truth = walking_pose(3), walking_pose(3, noise=0.0)
+    live.truth.publish(messages.pose_message(truth, "world", STATUS))
+    live.pose.publish(messages.pose_message(pose, "camera", STATUS))
+    live.until(lambda: any("got it in 'world'" in line for line in live.monitor.status(0.0).problems))
+    assert "mpjpe_mm" not in live.monitor.summary() and live.monitor.truth_at(pose.stamp_ns) is None
+
+
+def test_a_pose_that_cannot_be_placed_does_not_end_the_viewer(live):
+    pose = walking_pose(3)
+    live.pose.publish(messages.pose_message(pose, "camera", STATUS, globally_refined=True))
+    lost = dataclasses.replace(messages.in_global_frame(pose), joints_camera=np.full_like(pose.joints_camera, np.nan))
+    live.pose_global.publish(messages.pose_message(lost, "world", STATUS))
+    live.until(lambda: any("pose_global" in line for line in live.monitor.status(0.0).problems))
+    live.pose.publish(messages.pose_message(walking_pose(4), "camera", STATUS))
+    live.until(lambda: live.page.shots)
 
 
 def test_a_pose_whose_global_twin_is_lost_is_shown_all_the_same(live):
