@@ -23,7 +23,7 @@ from egopose_ros.evaluation.runs import RunBuilder
 from egopose_ros.evaluation.scores import Comparison
 from egopose_ros.evaluation.truth import Truth
 from egopose_ros.pipeline import Pipeline
-from egopose_ros.resources import cache_directory
+from egopose_ros.resources import cache_directory, cores
 from egopose_ros.ros import bag_runs
 from egopose_ros.ros.bag_frames import BagFrame
 from egopose_ros.skeleton import SMPL22
@@ -37,7 +37,7 @@ from egopose_ros.viewer.overlay import View
 
 DEFAULTS = {
     "split": "test", "views": 1, "clips": 40, "frames": 60, "rate": "30", "head_pose": False, "wearer_height": False,
-    "cache": None, "render_workers": 2,
+    "cache": None, "render_workers": cores(),
 }  # fmt: skip
 """of the arguments, which are None where they are not given"""
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         "--wearer-height", action="store_true", default=None, help="give each wearer's height, as wearer.height_m"
     )
     parser.add_argument("--cache", type=Path, help="folder of rendered clips (default: in the user's cache)")
-    parser.add_argument("--render-workers", type=_count, help="processes that render (default 2)")
+    parser.add_argument("--render-workers", type=_count, help="processes that render (default: one a core)")
 
 
 def complete(arguments: argparse.Namespace) -> argparse.Namespace:
@@ -99,6 +99,9 @@ def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
     }  # fmt: skip
     told = [f"{'with' if arguments.head_pose else 'no'} head pose"]
     told += ["the wearers' heights are given"] if arguments.wearer_height else []
+    longest = max(estimator.window for estimator in estimators)
+    if longest > arguments.frames:
+        told.append(f"no window is ever full: --frames {arguments.frames}, and {longest} frames are one")
     notes = [*told, *dict.fromkeys(w for e in estimators for w in e.warnings)]
     topics = [f"camera {view}" for view in range(clips[0].views)]
     evaluation = concluded(

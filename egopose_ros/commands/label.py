@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from egopose_ros.labelling.manifest import FAILED, FILE, Entry, Manifest
 from egopose_ros.labelling.recordings import Reading, find
 from egopose_ros.labelling.teacher import PARTIAL, Task, size_of
 from egopose_ros.networks.table import NETWORKS
+from egopose_ros.resources import cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,7 +165,7 @@ def _workers(asked: int, config: Config) -> int:
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    return cores()
 
 
 def _report(out: Path, entries: list[Entry]) -> int:

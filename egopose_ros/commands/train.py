@@ -8,7 +8,7 @@ from pathlib import Path
 from egopose_ros import checkpoint
 from egopose_ros.config import options, replace
 from egopose_ros.flags import assignment
-from egopose_ros.resources import cache_directory
+from egopose_ros.resources import cache_directory, cores
 from egopose_ros.training import cache, data_sets
 from egopose_ros.training.config import RunConfig
 from egopose_ros.training.labelled import LabelledClip
@@ -43,8 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="overrides, those of the network's own settings as model.NAME=VALUE",
     )  # fmt: skip
     parser.add_argument(
-        "--render-workers", type=int, default=2, help="processes that render, and cut labelled recordings (default 2)"
+        "--render-workers", type=int, help="processes that render, and cut labelled recordings (default: one a core, two a GPU)"
     )
+    parser.add_argument("--render-device", default="cpu", help="cpu, cuda or cuda:N to render on (default %(default)s)")
     parser.add_argument("--render-only", action="store_true", help="fill the cache and stop")
     parser.add_argument("--resume", action="store_true", help="continue the run in the output folder")
     parser.add_argument("--tiny", action="store_true", help="every stage in two minutes, to see that it works")
@@ -66,8 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
         processes.wait()
     else:
         asked = replace(config, {"on_the_fly": False}) if arguments.render_only else config
-        cache.render_run(root, asked, arguments.render_workers)
-    recorded = _recorded(config, root, arguments.render_workers)
+        device = _render_device(arguments.render_device)
+        workers = arguments.render_workers or (cores() if device == "cpu" else 2)
+        cache.render_run(root, asked, workers, device)
+    recorded = _recorded(config, root, arguments.render_workers or cores())
     if processes.local == 0:
         processes.wait()
     if arguments.render_only:
@@ -84,6 +87,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _render_device(name: str) -> str:
+    """Return the device; ConfigError for one that is not there."""
+    if name == "cpu":
+        return name
+    from egopose_ros.synth.export import SynthConfig  # with the body and the ray-caster
+
+    return SynthConfig(device=name).resolve_device()
+
+
 def _tiny(config: RunConfig) -> RunConfig:
     """Return the run made small, without the weights to start from that are not there; say which."""
     shipped, absent = {Path(entry.file).stem for entry in checkpoint.manifest()}, {}
@@ -95,7 +107,9 @@ def _tiny(config: RunConfig) -> RunConfig:
     if absent:
         files = ", ".join(f"{name} {path}" for name, path in absent.items())
         print(f"not there, so random weights in their place: {files}")
-    return replace(config, TINY | RECIPES[config.network][0].tiny | dict.fromkeys(absent, ""))
+    # On a GPU what only a GPU can get wrong is tried, too.
+    gpu = {} if config.device == "cpu" else {"autocast": config.autocast, "loader_workers": min(config.loader_workers, 2)}
+    return replace(config, TINY | RECIPES[config.network][0].tiny | gpu | dict.fromkeys(absent, ""))
 
 
 def _require_files(config: RunConfig, resumed: bool) -> None:

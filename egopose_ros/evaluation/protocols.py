@@ -104,7 +104,8 @@ def score(
 
     Poses are arrays, or what gives one for a slice of its rows, of which never all are asked for at once. Every frame
     counts once. `fps` is needed where the protocol reports motion, which is that within each of the `stretches`, rows
-    without a jump in time. ValueError for shapes that do not fit.
+    without a jump in time. ValueError for shapes that do not fit, and for a prediction that is not finite where there is
+    truth: left out, it would make the numbers better.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{name}'; expected one of {', '.join(PROTOCOLS)}")
@@ -124,7 +125,12 @@ def score(
 
     totals, counts = np.zeros(len(names)), np.zeros(len(names), np.int64)
     for rows in slices(len(truth)):
-        errors = metrics.joint_errors(*pair(rows))
+        own, true = pair(rows)
+        wrong = np.argwhere(np.isfinite(true).all(-1) & ~np.isfinite(own).all(-1))
+        if len(wrong):
+            frame, joint = wrong[0]
+            raise ValueError(f"{name}: expected finite predictions, got {own[frame, joint].tolist()} of {names[joint]}")
+        errors = metrics.joint_errors(own, true)
         totals += np.nansum(errors, 0)
         counts += (~np.isnan(errors)).sum(0)
 

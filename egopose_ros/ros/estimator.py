@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import os
 import signal
 import sys
 from functools import partial
@@ -21,6 +20,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from egopose_ros import resources
 from egopose_ros.config import MAX_THREADS, Config, ConfigError, replace
 from egopose_ros.ros import diagnostics, qos
 from egopose_ros.ros.notices import Notices
@@ -39,7 +39,7 @@ def load_pipeline(config: Config) -> Any:
     rig = pipeline.configured_rig(config) or pipeline.canonical_rig(len(config.camera.topics))
     if not config.runtime.threads:
         # Camera, DDS and page want a core: on two cores a second thread of the network would wait for them all the time.
-        cores = len(os.sched_getaffinity(0)) - 1
+        cores = resources.cores() - 1
         config = replace(config, {"runtime.threads": min(max(1, cores), MAX_THREADS)})
     return pipeline.load(config, rig)
 

@@ -244,15 +244,14 @@ class AgRecipe:
 
     @torch.inference_mode()
     def validate(
-        self, network: AgEgoPose, average: AgEgoPose, head: nn.Module, batches: list[Batch], stage: str, picture: Path
+        self, network: AgEgoPose, head: nn.Module, batches: list[Batch], stage: str, picture: Path
     ) -> dict[str, float]:
         """Measure held-out clips and, for poses, draw some."""
         if stage == "heatmaps":
-            return _heatmap_numbers(average, batches)
+            return _heatmap_numbers(network, batches)
         if stage == "actions":
-            # The head is of the weights that it was trained with, not of their average.
             return _action_numbers(network, head, batches)
-        return validation.examine(average, batches, MPI15, picture)
+        return validation.examine(network, batches, MPI15, picture)
 
 
 def _encoded(network: AgEgoPose, batch: Batch, config: AgTrainConfig, encode: Callable[[Tensor], Any]) -> Any:

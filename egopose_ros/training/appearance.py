@@ -18,7 +18,7 @@ def change(images: np.ndarray, config: AugmentConfig, rng: np.random.Generator) 
     side = images.shape[2]
     table = _colour_table(config.colour, rng)
     light = _shade(side, config.shade * rng.standard_normal(), rng) if config.shade else None
-    grey = rng.random() < config.mono or not np.ptp(images[0], -1).any()  # a camera without colour has no tint either
+    grey = rng.random() < config.mono or not _is_coloured(images[0])  # a camera without colour has no tint either
     blur = rng.uniform(0.5, 1.5) * side / CANONICAL.size[0] if rng.random() < config.blur else 0.0
     cover = _cover(side, config, rng)
     sigma = config.noise * rng.random() ** 2
@@ -37,6 +37,11 @@ def change(images: np.ndarray, config: AugmentConfig, rng: np.random.Generator) 
             y, x = rng.integers(0, len(_grain()) - side, 2)
             changed = cv2.addWeighted(changed, 1.0, _grain()[y : y + side, x : x + side], sigma / 32, -4.0 * sigma)
         image[:] = changed
+
+
+def _is_coloured(images: np.ndarray) -> bool:
+    red, green, blue = np.moveaxis(images, -1, 0)
+    return bool((red != green).any() or (green != blue).any())
 
 
 def _colour_table(spread: float, rng: np.random.Generator) -> np.ndarray:
@@ -76,8 +81,11 @@ def _cover(side: int, config: AugmentConfig, rng: np.random.Generator) -> tuple[
             dirt = rng.random() < 0.3
             if dirt:
                 shape = cv2.GaussianBlur(shape, (0, 0), rng.uniform(0.005, 0.04) * side)
-            look = np.full_like(fill, rng.integers(0, 50)) if dirt else _look(side, rng)
-            fill[shape > 0.0] = look[shape > 0.0]
+            x, y, width, height = cv2.boundingRect((shape > 0.0).astype(np.uint8))
+            box = np.s_[y : y + height, x : x + width]
+            inside = shape[box] > 0.0
+            look = np.uint8(rng.integers(0, 50)) if dirt else _look((x, y, width, height), rng)[inside]
+            fill[box][inside] = look
             weight = np.maximum(weight, shape)
     if rng.random() < config.lens_circle:
         circle = np.zeros((side, side), np.uint8)
@@ -105,17 +113,18 @@ def _shape(side: int, rng: np.random.Generator) -> np.ndarray:
     return shape
 
 
-def _look(side: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (S, S, 3) uint8: one colour, or a pattern of the world's in three."""
+def _look(box: tuple[int, int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return (H, W, 3) uint8 of a part (x, y, W, H) of an image: one colour, or a pattern of the world's in three."""
+    x, y, width, height = box
     colours = rng.uniform(0.0, 255.0, (3, 3))
     if rng.random() < 0.4:
-        return np.tile(colours[0].astype(np.uint8), (side, side, 1))
+        return np.tile(colours[0].astype(np.uint8), (height, width, 1))
     patterns = _patterns()
     angle, zoom = rng.uniform(0.0, 2.0 * np.pi), np.exp(rng.uniform(-0.7, 1.1))
     turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = np.concatenate([turn, rng.uniform(0.0, SIZE, (2, 1))], 1)
+    matrix = np.concatenate([turn, rng.uniform(0.0, SIZE, (2, 1)) + turn @ [[x], [y]]], 1)
     pattern = cv2.warpAffine(
-        patterns[rng.integers(len(patterns))], matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        patterns[rng.integers(len(patterns))], matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_WRAP,
     ) / np.float32(255.0)  # fmt: skip
     look = colours[0] + pattern[..., :1] * (colours[1] - colours[0]) + pattern[..., 1:2] * (colours[2] - colours[0])

@@ -117,12 +117,15 @@ def read(path: Path, kind: type[T] = CachedClip) -> T:
         raise ValueError(f"cached clip {path}: expected a complete file, delete it to make it anew: {error}") from None
 
 
-def render(seed: int, data: DataConfig, split: str) -> CachedClip:
-    """Render a clip of the synthetic world; its frame rate is drawn by the seed from `data.rates_hz`."""
+def render(seed: int, data: DataConfig, split: str, device: str = "cpu") -> CachedClip:
+    """Render a clip of the synthetic world; its frame rate is drawn by the seed from `data.rates_hz`.
+
+    Clips of a GPU differ from those of a CPU by rounding: what is measured is rendered on a CPU.
+    """
     from egopose_ros.synth.world import record  # only rendering needs the body and the ray-caster
 
     rate = float(data.rates_hz[int(np.random.default_rng(seed).integers(len(data.rates_hz)))])
-    recording = record(seed, split, frames=data.clip_frames, fps=rate, views=data.views)
+    recording = record(seed, split, frames=data.clip_frames, fps=rate, views=data.views, device=device)
     cameras = recording.rig.cameras
     turns = np.stack([rigid.transform(camera.R_camera_canonical, np.zeros(3)) for camera in cameras])
     T_head_canonical = recording.T_head_camera @ turns  # (T, V, 4, 4), with slip
@@ -152,6 +155,8 @@ class PromisedClip:
     seed: int
     data: DataConfig
     split: str
+    device: str = "cpu"
+    """to render on"""
 
     @property
     def frames(self) -> int:
@@ -160,7 +165,7 @@ class PromisedClip:
     def get(self) -> CachedClip:
         """Return the clip out of the cache, where it is from now on."""
         if not self.path.is_file():
-            write(self.path, render(self.seed, self.data, self.split))
+            write(self.path, render(self.seed, self.data, self.split, self.device))
         return read(self.path)
 
 
@@ -180,9 +185,11 @@ def promise(root: Path, split: str, data: DataConfig, clips: int) -> list[Promis
     return [PromisedClip(folder / f"{number:06d}.npz", data.seed + number, data, split) for number in range(clips)]
 
 
-def build(root: Path, split: str, data: DataConfig, clips: int, workers: int) -> Iterator[int]:
+def build(
+    root: Path, split: str, data: DataConfig, clips: int, workers: int, device: str = "cpu"
+) -> Iterator[int]:
     """Render the clips that are missing, in processes of one thread each; yield how many are there, as they grow."""
-    missing = [clip for clip in promise(root, split, data, clips) if not clip.path.is_file()]
+    missing = [replace(clip, device=device) for clip in promise(root, split, data, clips) if not clip.path.is_file()]
     done = clips - len(missing)
     yield done
     if not missing:
@@ -194,9 +201,11 @@ def build(root: Path, split: str, data: DataConfig, clips: int, workers: int) ->
             yield done
 
 
-def render_missing(root: Path, split: str, data: DataConfig, clips: int, workers: int) -> None:
+def render_missing(
+    root: Path, split: str, data: DataConfig, clips: int, workers: int, device: str = "cpu"
+) -> None:
     """Render the clips that are missing below a progress bar."""
-    progress = build(root, split, data, clips, workers)
+    progress = build(root, split, data, clips, workers, device)
     with tqdm(total=clips, initial=next(progress), desc=f"render {split}", unit="clip", smoothing=0.05) as bar:
         for done in progress:
             bar.update(done - bar.n)
@@ -206,11 +215,13 @@ def _keep(clip: PromisedClip) -> None:
     clip.get()
 
 
-def render_run(root: Path, config: RunConfig, workers: int) -> None:
-    """Render what a run needs before it begins, and is missing."""
+def render_run(root: Path, config: RunConfig, workers: int, device: str = "cpu") -> None:
+    """Render what a run needs before it begins, and is missing; what it is measured on always on the CPU."""
     for split, data, clips in _parts(config):
-        if split != "train" or not config.on_the_fly:
+        if split != "train":
             render_missing(root, split, data, clips, workers)
+        elif not config.on_the_fly:
+            render_missing(root, split, data, clips, workers, device)
 
 
 def load_run(root: Path, config: RunConfig) -> tuple[list[AnyClip], list[CachedClip], list[AnyClip]]:

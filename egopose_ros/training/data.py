@@ -203,8 +203,10 @@ def in_batches(dataset: ClipDataset, size: int) -> list[Batch]:
     return [collate([dataset[n] for n in numbers[at : at + size]]) for at in numbers[::size]]
 
 
-def loader(dataset: ClipDataset, batch: int, batches: Sequence[int], workers: int) -> DataLoader:
-    """Return the batches of these numbers, in order."""
+def loader(
+    dataset: ClipDataset, batch: int, batches: Sequence[int], workers: int, *, pinned: bool = False
+) -> DataLoader:
+    """Return the batches of these numbers, in order; pinned ones go to a GPU while it computes."""
     numbers = [range(number * batch, (number + 1) * batch) for number in batches]
     return DataLoader(
         dataset,
@@ -213,6 +215,7 @@ def loader(dataset: ClipDataset, batch: int, batches: Sequence[int], workers: in
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread,
+        pin_memory=pinned,
         generator=torch.Generator(),  # or the loader would draw from the run's own generator
     )
 

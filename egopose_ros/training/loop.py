@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from egopose_ros import checkpoint
 from egopose_ros.config import options
 from egopose_ros.features.backbones import fold_batch_norms
-from egopose_ros.networks.table import build, settings_of
+from egopose_ros.networks.table import build
 from egopose_ros.skeleton import skeleton
 from egopose_ros.training import cache, validation
 from egopose_ros.training.allocator import keep_freed_memory
@@ -68,11 +68,12 @@ class Trainer:
         self.head = self.recipe.heads(self.network).to(self.device)
         self.recipe.check(config, self.network.config)
         if fresh and config.weights:
-            self._continue_from(Path(config.weights))
+            self._continue_from(checkpoint.locate(config.weights))
         if fresh:
             self.recipe.start(self.network, self.head, config)
         self.network.encoder.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.average_head = copy.deepcopy(self.head).eval().requires_grad_(False)
         self.stage, self.step, self.bad_steps = 0, 0, 0
         self.seconds = 0.0
         self.optimizer = self._start_stage()
@@ -126,14 +127,16 @@ class Trainer:
     def save_state(self) -> None:
         """Write everything that resuming needs; the file is replaced when it is complete. All processes call it."""
         random = self.processes.gather(torch.get_rng_state())
-        random_cuda = self.processes.gather(torch.cuda.get_rng_state() if torch.cuda.is_available() else None)
+        on_gpu = torch.device(self.device).type == "cuda"
+        random_cuda = self.processes.gather(torch.cuda.get_rng_state(self.device) if on_gpu else None)
         if self.processes.rank:
             return
         state = {
-            "settings": json.dumps(_resume_settings(self.config, self.network, self.processes.count)),
+            "settings": json.dumps(_resume_settings(self.config, self.network.config, self.processes.count)),
             "network": self.network.state_dict(),
             "head": self.head.state_dict(),
             "average": self.average.state_dict(),
+            "average_head": self.average_head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": random,
             "random_cuda": random_cuda,
@@ -150,9 +153,9 @@ class Trainer:
         if not path.is_file():
             raise ValueError(f"{path}: expected the state of a run to resume, got no such file")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        mine = _resume_settings(self.config, self.network, self.processes.count)
+        mine = _resume_settings(self.config, self.network.config, self.processes.count)
         # A setting that is newer than the run had its default.
-        defaults = _resume_settings(type(self.config)(), self.network, 1)
+        defaults = _resume_settings(type(self.config)(), type(self.network.config)(), 1)
         saved = defaults | json.loads(state["settings"])
         changed = sorted(key for key in mine.keys() | saved.keys() if mine.get(key) != saved.get(key))
         if changed:
@@ -162,25 +165,31 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.head.load_state_dict(state["head"])
         self.average.load_state_dict(state["average"])
+        self.average_head.load_state_dict(state.get("average_head", state["head"]))
         if self.stage < len(self.recipe.stages):  # else a finished run is only to be measured and written again
             self.optimizer = self._start_stage()
             self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"][self.processes.rank])
         random_cuda = state["random_cuda"][self.processes.rank]
-        if random_cuda is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(random_cuda)
+        if random_cuda is not None and torch.device(self.device).type == "cuda":
+            torch.cuda.set_rng_state(random_cuda, self.device)
         self.seconds = state["seconds"]
 
     def validate(self) -> dict[str, float]:
         """Measure the averaged weights, log the numbers and draw a sheet."""
         batches = self._validation_batches()
         picture = self.folder / f"{self._name()}_{self.step:06d}.jpg"
-        numbers = self.recipe.validate(self.network, self.average, self.head, batches, self._name(), picture)
+        numbers = self.recipe.validate(self.average, self.average_head, batches, self._name(), picture)
         self._log("validation", numbers)
         return numbers
 
     def _name(self) -> str:
         return self.recipe.stages[self.stage]
+
+    @property
+    def _pairs(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+        """What is trained, and the average of each."""
+        return (self.network, self.average), (self.head, self.average_head)
 
     def _settings(self) -> ScheduleConfig:
         return getattr(self.config, self._name())
@@ -209,6 +218,7 @@ class Trainer:
         if self._settings().steps and self.processes.rank == 0:
             self.validate()
         self.network.load_state_dict(self.average.state_dict())
+        self.head.load_state_dict(self.average_head.state_dict())
         self.stage, self.step = self.stage + 1, 0
         self.optimizer = self._start_stage()
         self.save_state()
@@ -234,7 +244,7 @@ class Trainer:
             "torch": torch.__version__,
         }
         checkpoint.save(path, self.average, facts)
-        save_file(self.head.state_dict(), str(self.folder / HEADS))
+        save_file(self.average_head.state_dict(), str(self.folder / HEADS))
         return path
 
     def _progress(self, settings: ScheduleConfig, stop_after: int | None, done: int) -> Any:
@@ -252,7 +262,9 @@ class Trainer:
             numbers = [batch_number(step, settings.passes, settings.group, dataset.seed) for step in steps]
             batches = remembered(dataset, settings.batch, self._own(numbers), workers, keep)
         else:
-            batches = ((batch, None) for batch in loader(dataset, settings.batch, self._own(steps), workers))
+            pinned = torch.device(self.device).type == "cuda"
+            read = loader(dataset, settings.batch, self._own(steps), workers, pinned=pinned)
+            batches = ((batch, None) for batch in read)
         hidden = self.processes.rank > 0
         return tqdm(
             batches, self._name(), settings.steps, initial=self.step, unit="step", smoothing=0.05, disable=hidden
@@ -287,8 +299,9 @@ class Trainer:
             self.optimizer.step()
             self._update_average()
         else:  # what such a batch left in batch norms would stay there
-            for own, averaged in zip(self.network.buffers(), self.average.buffers()):
-                own.copy_(averaged)
+            for trained, average in self._pairs:
+                for own, averaged in zip(trained.buffers(), average.buffers()):
+                    own.copy_(averaged)
         self.step += 1
         return {"loss": total.detach(), **{name: value.detach() for name, value in terms.items()}, "rate": rate}
 
@@ -306,12 +319,15 @@ class Trainer:
     def _update_average(self) -> None:
         # A short memory at first, or the random start would stay in the average for long.
         decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
-        averaged = self.average.state_dict()
-        for name, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                averaged[name].lerp_(value, 1.0 - decay)
-            else:
-                averaged[name].copy_(value)
+        moving, goals = [], []
+        for own, average in self._pairs:
+            for value, averaged in zip(_tensors(own), _tensors(average)):
+                if value.is_floating_point():
+                    moving.append(averaged)
+                    goals.append(value)
+                else:
+                    averaged.copy_(value)
+        torch._foreach_lerp_(moving, goals, 1.0 - decay)  # one by one they take a GPU longer than its step
 
     def _validation_batches(self) -> list[Batch]:
         """Return the held-out clips: whole for sequences, every sixth frame on its own for frames."""
@@ -332,6 +348,12 @@ class Trainer:
             tqdm.write(f"{self._name()} {self.step}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
 
 
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield parameters and buffers, kept or not, in the same order for the same module."""
+    yield from (parameter.data for parameter in module.parameters())
+    yield from module.buffers()
+
+
 def _is_matrix(parameter: nn.Parameter) -> bool:
     """Say whether weight decay is for it: not for norms, biases and scales, whatever axes of one they have."""
     return sum(size > 1 for size in parameter.shape) > 1
@@ -344,12 +366,12 @@ def _folded(network: nn.Module) -> nn.Module:
     return copied
 
 
-def _resume_settings(config: RunConfig, network: nn.Module, processes: int) -> dict[str, Any]:
+def _resume_settings(config: RunConfig, model: Any, processes: int) -> dict[str, Any]:
     """Return what must not change between the parts of a run, as JSON gives it back."""
     free = {"device", "threads", "loader_workers", "on_the_fly", "validate_every", "checkpoint_every", "tensorboard"}
     run = {item.name: item.default for item in options(config) if item.name not in free}
-    model = {f"model.{name}": value for name, value in settings_of(network).items()}
-    return json.loads(json.dumps({**run, **model, "processes": processes}))
+    own = {f"model.{item.name}": item.default for item in options(model)}
+    return json.loads(json.dumps({**run, **own, "processes": processes}))
 
 
 def _tensorboard(folder: Path) -> Any:

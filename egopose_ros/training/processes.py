@@ -13,6 +13,7 @@ import gc
 import importlib
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -72,7 +73,8 @@ def join(device: str) -> Processes:
     # DistributedDataParallel imports it, and it keeps the group that it finds as a default of its functions: imported
     # after that is made, it would keep the group's threads until the process ends, which then may abort.
     importlib.import_module("torch.distributed.nn.functional")
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    # The others wait for the first one to render, and to cut recordings: hours, where the default is minutes.
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(days=2))
     return Processes(dist.get_rank(), count, local)
 
 

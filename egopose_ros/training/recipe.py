@@ -205,8 +205,7 @@ class EgoPoseFormerV2Recipe:
         return Losses(losses.total + config.loss.mimic * error, losses.terms | {"mimic": error})
 
     def validate(
-        self, network: EgoPoseFormerV2, average: EgoPoseFormerV2, head: HeatmapDecoder, batches: list[Batch],
-        stage: str, picture: Path,
-    ) -> dict[str, float]:  # fmt: skip
+        self, network: EgoPoseFormerV2, head: HeatmapDecoder, batches: list[Batch], stage: str, picture: Path
+    ) -> dict[str, float]:
         """Return the numbers of held-out clips, and draw some into a picture."""
-        return validation.examine(average, batches, SMPL22, picture)
+        return validation.examine(network, batches, SMPL22, picture)

@@ -64,9 +64,9 @@ class Recipe(Protocol):
         ...
 
     def validate(
-        self, network: nn.Module, average: nn.Module, head: nn.Module, batches: list[Batch], stage: str, picture: Path
+        self, network: nn.Module, head: nn.Module, batches: list[Batch], stage: str, picture: Path
     ) -> dict[str, float]:
-        """Return the numbers of held-out clips, and draw some into a picture."""
+        """Return the numbers of averaged weights on held-out clips, and draw some into a picture."""
         ...
 
 

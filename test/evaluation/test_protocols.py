@@ -30,6 +30,17 @@ def test_the_truth_scores_zero_and_similarity_never_changes_pa(name):
 
 
 @ALL
+def test_what_was_not_predicted_does_not_make_a_number_better(name):
+    truth, predicted = pose_of(name), pose_of(name)
+    joint = next(j for j in range(truth.shape[1]) if skeleton(PROTOCOLS[name].skeleton).joints[j] not in PROTOCOLS[name].ignored)
+    predicted[3, joint, 1] = np.nan
+    with pytest.raises(ValueError, match=f"{name}: expected finite predictions"):
+        score(name, predicted, truth, FPS)
+    truth[3] = np.nan
+    assert np.isfinite(score(name, predicted, truth, FPS).pa_mpjpe)
+
+
+@ALL
 def test_only_root_relative_protocols_forgive_a_shift(name):
     truth = pose_of(name)
     shifted = score(name, truth + [0.3, 0.0, 0.4], truth, FPS)

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.networks.body import BodyHead
 from egopose_ros.skeleton import SMPL22
-from egopose_ros.training import augment, data
+from egopose_ros.training import appearance, augment, data
 from egopose_ros.training.config import AugmentConfig
 from stick_figures import draw_clip
 
@@ -68,6 +68,14 @@ def test_a_wrong_calibration_moves_pixels_and_not_the_truth():
         np.testing.assert_allclose(changed.joints_px - centre, stretch * (turned.joints_px - centre), atol=1e-9)
         spot = np.argwhere(changed.images[0, 0, ..., 0] > 127).mean(0)[::-1]
         np.testing.assert_allclose(spot, changed.joints_px[0, 0, SMPL22.index("left_wrist")], atol=1.5)
+
+
+def test_a_part_of_a_pattern_is_that_part_of_the_whole():
+    for seed in range(20):
+        whole = appearance._look((0, 0, 256, 256), np.random.default_rng(seed)).astype(int)
+        part = appearance._look((31, 77, 60, 90), np.random.default_rng(seed)).astype(int)
+        assert part.shape == (90, 60, 3) and np.abs(part - whole[77:167, 31:91]).max() <= 8
+        assert np.abs(part - whole[77:167, 31:91]).mean() < 0.5
 
 
 def test_appearance_changes_images_only_and_by_the_seed():

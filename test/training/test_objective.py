@@ -74,7 +74,9 @@ def small_run(**overrides):
 def test_the_rate_warms_up_and_falls_along_a_cosine_and_weights_are_averaged(tmp_path):
     clips = [draw_clip(0), draw_clip(1)]
     trainer = Trainer(small_run(**{"small.final_rate": 0.2}), MODEL, tmp_path, clips, clips)
-    averaged = trainer.network.start.detach().clone()
+    trained = {"network": trainer.network.start, "head": trainer.head.heatmaps.weight}
+    average = {"network": trainer.average.start, "head": trainer.average_head.heatmaps.weight}
+    averaged = {name: value.detach().clone() for name, value in trained.items()}
     for step in range(7):  # with the last of the eight the next stage would begin
         assert trainer.step == step
         trainer.run(stop_after=1)
@@ -82,9 +84,11 @@ def test_the_rate_warms_up_and_falls_along_a_cosine_and_weights_are_averaged(tmp
         rates = [group["lr"] for group in trainer.optimizer.param_groups]
         assert rates == pytest.approx([1e-3 * min(1.0, (step + 1) / 3) * cosine] * len(rates))
         decay = min(0.5, (1 + step) / (10 + step))
-        averaged = decay * averaged + (1 - decay) * trainer.network.start.detach()
-        torch.testing.assert_close(trainer.average.start.detach(), averaged, atol=1e-6, rtol=1e-5)
-    assert (trainer.network.start - averaged).abs().max() > 1e-5, "the average is the network: this shows nothing"
+        for name, value in trained.items():
+            averaged[name] = decay * averaged[name] + (1 - decay) * value.detach()
+            torch.testing.assert_close(average[name].detach(), averaged[name], atol=1e-6, rtol=1e-5)
+    for name, value in trained.items():
+        assert (value - averaged[name]).abs().max() > 1e-5, f"the average is the {name}: this shows nothing"
 
 
 def test_a_batch_that_is_not_finite_leaves_nothing_behind(tmp_path):

@@ -258,6 +258,18 @@ def test_gradients_that_stay_infinite_end_training_with_the_reason(tmp_path, cli
     torch.testing.assert_close(trainer.average.start, before)
 
 
+def test_a_setting_that_a_run_did_not_know_had_its_default(tmp_path, clips):
+    """Not the value that the network has now: that would let anything pass."""
+    Trainer(settings(), MODEL, tmp_path, clips, clips[:2]).save_state()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    known = json.loads(state["settings"])
+    known.pop("model.head_pose_dropout")
+    torch.save({**state, "settings": json.dumps(known)}, tmp_path / "state.pt")
+    Trainer(settings(), MODEL, tmp_path, clips, clips[:2]).resume()
+    with pytest.raises(ValueError, match="model.head_pose_dropout 0.5 -> 0.9"):
+        Trainer(settings(), {**MODEL, "head_pose_dropout": 0.9}, tmp_path, clips, clips[:2]).resume()
+
+
 def test_tokens_are_used_in_every_pass_and_made_once(clips):
     dataset, encoded = data.ClipDataset(clips, 1, 0, None, 64), []
 
@@ -327,7 +339,7 @@ def test_clips_of_other_motion_are_other_clips(tmp_path, monkeypatch):
 def test_clips_that_are_rendered_on_the_fly_train_as_those_that_were_before(tmp_path, monkeypatch):
     drawn = []
 
-    def draw(seed, config, split):
+    def draw(seed, config, split, device):
         drawn.append((seed, split))
         with torch.random.fork_rng():  # as the world, which has generators of its own
             return draw_clip(seed + 100 * (split == "validation"))
