@@ -21,6 +21,7 @@ import torch
 
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.config import RuntimeConfig, replace
+from egopose_ros.flags import assignment
 from egopose_ros.networks.ag_egopose import AgEgoPose, Evidence
 from egopose_ros.networks.table import build
 from egopose_ros.pipeline import place
@@ -74,15 +75,16 @@ def main() -> None:
         "configs", nargs="*", type=Path, default=[Path(f"config/training/ag_egopose{x}.yaml") for x in ("", "_cpu")],
         help="training configurations whose networks are measured (default: both that ship)",
     )  # fmt: skip
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of every network")
     parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default %(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="steps of a turn (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as one JSON object")
     arguments = parser.parse_args()
     runtime = replace(RuntimeConfig(), {"threads": arguments.threads})
-    rows = []
+    overrides, rows = dict(map(assignment, arguments.set)), []
     for path in arguments.configs:
-        network = build("ag_egopose", load(path)[1]).eval()
+        network = build("ag_egopose", load(path)[1] | overrides).eval()
         parameters = sum(parameter.numel() for parameter in network.parameters())
         device, _ = place(network, runtime)
         with torch.inference_mode():

@@ -1,13 +1,19 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and names in them that several rooms write and read."""
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
 CALIBRATION = "calibration.yaml"
 """of the cameras that took what lies in its folder: what CameraInfo cannot express"""
+
+
+def topic_part(camera: str) -> str:
+    """Return a camera's name as a part of the topics and frames of a bag: Aria's camera-slam-left may be none."""
+    return re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", camera)
 
 
 def require_folder(path: Path, option: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from egopose_ros import checkpoint
+from egopose_ros import checkpoint, devices
 from egopose_ros.camera import calibration
 from egopose_ros.camera.canonical import CANONICAL
 from egopose_ros.camera.remap import Remapper
@@ -354,17 +354,8 @@ def projection(camera: RigCamera) -> Callable[[np.ndarray], tuple[np.ndarray, np
 
 
 def _select_device(runtime: RuntimeConfig) -> tuple[torch.device, tuple[str, ...]]:
-    available = torch.cuda.is_available()
-    if runtime.device == "auto" and available:
-        return torch.device("cuda"), ()
-    if runtime.device.startswith("cuda") and available:
-        device = torch.device(runtime.device)
-        if device.index is not None and device.index >= torch.cuda.device_count():
-            raise ValueError(
-                f"runtime.device: expected a number below the {torch.cuda.device_count()} CUDA devices, "
-                f"got {runtime.device}"
-            )
-        return device, ()
+    if runtime.device != "cpu" and torch.cuda.is_available():
+        return devices.require(runtime.device.replace("auto", "cuda"), "runtime.device"), ()
     if runtime.require_gpu:
         raise ValueError("runtime.require_gpu: expected a CUDA device, got none (torch sees no GPU)")
     if runtime.device == "cpu":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from egopose_ros import checkpoint
+from egopose_ros import checkpoint, devices
 from egopose_ros.config import options, replace
 from egopose_ros.flags import assignment
 from egopose_ros.resources import cache_directory, cores
@@ -67,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
         processes.wait()
     else:
         asked = replace(config, {"on_the_fly": False}) if arguments.render_only else config
-        device = _render_device(arguments.render_device)
-        workers = arguments.render_workers or (cores() if device == "cpu" else 2)
-        cache.render_run(root, asked, workers, device)
+        on_gpu = devices.require(arguments.render_device, "--render-device").type == "cuda"
+        workers = arguments.render_workers or (2 if on_gpu else cores())
+        cache.render_run(root, asked, workers, arguments.render_device)
     recorded = _recorded(config, root, arguments.render_workers or cores())
     if processes.local == 0:
         processes.wait()
@@ -85,15 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
     if weights is not None:
         print(f"weights: {weights}")
     return 0
-
-
-def _render_device(name: str) -> str:
-    """Return the device; ConfigError for one that is not there."""
-    if name == "cpu":
-        return name
-    from egopose_ros.synth.export import SynthConfig  # with the body and the ray-caster
-
-    return SynthConfig(device=name).resolve_device()
 
 
 def _tiny(config: RunConfig) -> RunConfig:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from egopose_ros.config import Leaf
-from egopose_ros.files import CALIBRATION
+from egopose_ros.files import CALIBRATION, topic_part
 from egopose_ros.ros.bag_reader import BagError
 
 HEAD_POSE, IMU = "/head_pose", "/imu"
@@ -22,11 +21,6 @@ HEAD_POSES = {
 """type -> value of head_pose.source"""
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 IMU_TYPE = "sensor_msgs/msg/Imu"
-
-
-def topic_part(camera: str) -> str:
-    """Return a camera's name as a part of topics and frames: Aria's camera-slam-left may be none."""
-    return re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", camera)
 
 
 class Contents(Protocol):

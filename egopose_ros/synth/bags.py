@@ -34,10 +34,9 @@ from rosbags.typesys.store import Typestore
 from egopose_ros.camera import calibration
 from egopose_ros.camera.models import KannalaBrandt
 from egopose_ros.camera.rig import Rig, RigCamera
-from egopose_ros.files import CALIBRATION
+from egopose_ros.files import CALIBRATION, topic_part
 from egopose_ros.geometry import rigid
 from egopose_ros.resources import share_file
-from egopose_ros.ros.bag_settings import topic_part
 from egopose_ros.skeleton import SMPL22
 from egopose_ros.synth.world import Recording
 

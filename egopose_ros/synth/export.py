@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from egopose_ros import devices
 from egopose_ros.camera import calibration
 from egopose_ros.camera.rig import Rig
 from egopose_ros.config import ConfigError, option
@@ -59,17 +59,7 @@ class SynthConfig:
         """Return the device to render on; ConfigError for one that is not there."""
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device == "cpu":
-            return self.device
-        if not re.fullmatch(r"cuda(:\d+)?", self.device):
-            raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, got '{self.device}'")
-        if not torch.cuda.is_available():
-            raise ConfigError(f"device: expected a CUDA device for {self.device}, torch sees none")
-        if (torch.device(self.device).index or 0) >= torch.cuda.device_count():
-            raise ConfigError(
-                f"device: expected a number below the {torch.cuda.device_count()} CUDA devices, got {self.device}"
-            )
-        return self.device
+        return str(devices.require(self.device))
 
     def load_rig(self) -> Rig | None:
         """Return the rig to film with, None where it is drawn; ConfigError where its images would not fit in memory."""

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from egopose_ros import devices
 from egopose_ros.training.config import RunConfig
 from egopose_ros.training.data import Batch
 from egopose_ros.training.memory import Kept
@@ -54,21 +55,17 @@ class Processes:
 
 def join(device: str) -> Processes:
     """Join the processes that torchrun started; without it, be alone. ValueError for a device that is not there."""
-    if device != "cpu" and not device.startswith("cuda"):
-        raise ValueError(f"device: expected cpu, cuda or cuda:N, got '{device}'")
     count, local = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
     if count > 1 and device.startswith("cuda:"):
         raise ValueError(
             f"device: expected cuda or cpu for {count} processes, each of which takes a GPU of its own, got '{device}'"
         )
-    if device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"device: expected a CUDA device for {device}, torch sees none")
+    devices.require(device)
     if count == 1:
         return Processes()
     on_gpu = device.startswith("cuda")
     if on_gpu:
-        if local >= torch.cuda.device_count():
-            raise ValueError(f"process {local}: expected a CUDA device of its own, got {torch.cuda.device_count()}")
+        devices.require(f"cuda:{local}", f"process {local}")
         torch.cuda.set_device(local)
     # DistributedDataParallel imports it, and it keeps the group that it finds as a default of its functions: imported
     # after that is made, it would keep the group's threads until the process ends, which then may abort.

@@ -17,9 +17,10 @@ from egopose_ros.camera import calibration  # noqa: E402
 from egopose_ros.camera.canonical import CANONICAL  # noqa: E402
 from egopose_ros.camera.rig import Rig, RigCamera  # noqa: E402
 from egopose_ros.config import Config, replace  # noqa: E402
+from egopose_ros.files import topic_part  # noqa: E402
 from egopose_ros.ros.bag_frames import BagFrames  # noqa: E402
 from egopose_ros.ros.bag_reader import BagError, BagReader  # noqa: E402
-from egopose_ros.ros.bag_settings import estimator_settings, topic_part  # noqa: E402
+from egopose_ros.ros.bag_settings import estimator_settings  # noqa: E402
 
 LENGTHS = (b"\xff" * 8, b"\xff\xff\xff\x7f" * 2, b"\0\0\0\0\xff\xff\xff\x7f", b"\0" * 8)
 """bytes that make a length too large for any file, or nothing"""

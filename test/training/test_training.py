@@ -155,6 +155,9 @@ def test_one_process_takes_the_gpu_that_there_is(monkeypatch):
     with pytest.raises(ValueError, match="device: expected a CUDA device for cuda, torch sees none"):
         join("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="device: expected a number below the 2 CUDA devices, got cuda:2"):
+        join("cuda:2")
     assert join("cuda").device("cuda") == "cuda" and join("cuda:1").device("cuda:1") == "cuda:1"
 
 
