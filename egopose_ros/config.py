@@ -30,10 +30,13 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     live: bool = False,
+    fixed: bool = False,
     unit: str = "",
 ) -> Any:
-    """Declare a leaf: its default, what it does, what it admits, and whether it may change while running."""
-    metadata = dict(description=description, choices=choices, minimum=minimum, maximum=maximum, live=live, unit=unit)
+    """Declare a leaf: its default, what it does, what it admits, and whether it may change while running, or never."""
+    metadata = dict(
+        description=description, choices=choices, minimum=minimum, maximum=maximum, live=live, fixed=fixed, unit=unit
+    )
     return field(default=default, metadata=metadata)
 
 
@@ -49,6 +52,8 @@ class Option:
     minimum: float | None
     maximum: float | None
     live: bool
+    fixed: bool
+    """of the node's start, whatever state it comes to"""
     unit: str
 
     @property
@@ -311,8 +316,10 @@ class Config:
         0.2, "A mean confidence of the joints below this makes the tracking state DEGRADED.", minimum=0.0, maximum=1.0,
         live=True,
     )
-    diagnostics_period_s: float = option(1.0, "Period of the diagnostics.", minimum=0.1, maximum=60.0, unit="s")
-    autostart: bool = option(True, "Configure and activate at start, without a lifecycle manager.")
+    diagnostics_period_s: float = option(
+        1.0, "Period of the diagnostics.", minimum=0.1, maximum=60.0, fixed=True, unit="s"
+    )
+    autostart: bool = option(True, "Configure and activate at start, without a lifecycle manager.", fixed=True)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,11 @@ class Parameters:
         try:
             config = replace(self.config, changes)
             for old, new in zip(options(self.config), options(config)):
-                if old.default != new.default and not old.live and not self._may_reconfigure():
+                if old.default == new.default:
+                    continue
+                if old.fixed:
+                    raise ConfigError(f"{old.name}: is read at the node's start alone; start it anew")
+                if not old.live and not self._may_reconfigure():
                     raise ConfigError(f"{old.name}: changes only while the node is unconfigured; clean it up first")
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -74,7 +78,8 @@ def _declare(node: Node, option: Option) -> None:
 def describe(option: Option) -> ParameterDescriptor:
     """Return what `ros2 param describe` shows of a leaf."""
     kind = type(option.default)
-    constraints = ["Changes while running." if option.live else "Changes while the node is unconfigured."]
+    unconfigured = "Only at start." if option.fixed else "Changes while the node is unconfigured."
+    constraints = ["Changes while running." if option.live else unconfigured]
     if option.choices:
         constraints.insert(0, f"One of {', '.join(option.named_choices)}.")
     descriptor = ParameterDescriptor(

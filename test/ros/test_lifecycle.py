@@ -39,6 +39,10 @@ def test_transitions_and_what_flows_in_each_state(feed: Feed) -> None:
     assert feed.pose().window_length == 1, "activation begins a new window"
     feed.deactivate()
     assert probe.change_state("cleanup") and probe.state() == "unconfigured"
+    assert probe.set_parameters(window__thin_out=False).successful
+    for name, value in (("autostart", True), ("diagnostics_period_s", 0.7)):
+        refused = probe.set_parameters(**{name: value})
+        assert not refused.successful and f"{name}: is read at the node's start alone" in refused.reason
     assert not probe.change_state("activate"), "an unconfigured node cannot be activated"
     assert probe.change_state("configure")
     feed.activate()
@@ -209,6 +213,6 @@ def test_a_machine_of_many_cores_can_be_used(monkeypatch: pytest.MonkeyPatch) ->
     from egopose_ros import pipeline
     from egopose_ros.ros import estimator
 
-    monkeypatch.setattr(estimator.os, "sched_getaffinity", lambda _: set(range(384)))
+    monkeypatch.setattr(estimator.resources.os, "sched_getaffinity", lambda _: set(range(384)))
     monkeypatch.setattr(pipeline, "load", lambda config, rig: config)
     assert estimator.load_pipeline(Config()).runtime.threads == 256
