@@ -32,6 +32,8 @@ _SETTLE_S = 1.0
 _ACKNOWLEDGE_S = 5.0
 _CLOCK_QOS = QoSProfile(depth=10)
 _JOINTS = TfConfig().prefix
+_BESIDE = ("skeleton", "markers", "trail", "transition_event")
+"""what an estimator publishes beside its poses"""
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,12 @@ class BagPlayer:
 
 def estimates(bag: BagSource) -> frozenset[str]:
     """Return the topics on which an estimator spoke while a bag was recorded; none where it holds no poses of one."""
-    poses = [track.topic for track in bag.tracks if track.kind == POSE_TYPE and not is_truth(track.topic)]
-    nodes = tuple(topic.rpartition("/")[0] + "/" for topic in poses)
-    if not nodes:
+    poses = {track.topic for track in bag.tracks if track.kind == POSE_TYPE and not is_truth(track.topic)}
+    if not poses:
         return frozenset()
-    return frozenset(t.topic for t in bag.tracks if t.topic.startswith(nodes) or t.topic.endswith("/diagnostics"))
+    # By their names: a camera may publish beside a pose that somebody has renamed.
+    beside = {f"{topic.rpartition('/')[0]}/{name}" for topic in poses for name in _BESIDE}
+    return frozenset(poses | {t.topic for t in bag.tracks if t.topic in beside or t.topic.endswith("/diagnostics")})
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -183,7 +183,7 @@ def test_what_an_estimator_said_then_is_left_out_where_one_speaks_now(live: Any,
     poses = ("/mine/pose", "/mine/pose_global", "/ground_truth/pose")
     for topic in poses:
         writer.topic(topic, "egopose_ros/msg/BodyPose")
-    strings = ("/mine/markers", "/diagnostics", "/other")
+    strings = ("/mine/markers", "/diagnostics", "/mine/image_raw", "/other")
     for topic in strings:
         writer.topic(topic, "std_msgs/msg/String")
     writer.topic("/tf", "tf2_msgs/msg/TFMessage")
