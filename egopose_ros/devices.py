@@ -9,10 +9,13 @@ import torch
 from egopose_ros.config import ConfigError
 
 
-def require(name: str, setting: str = "device") -> torch.device:
-    """Return the device of a name: cpu, cuda or cuda:N; ConfigError says of the setting that it is none or not there."""
+def require(name: str, setting: str = "device", others: str = "") -> torch.device:
+    """Return the device of a name: cpu, cuda or cuda:N; ConfigError says of the setting that it is none or not there.
+
+    `others` are names that the setting knows besides.
+    """
     if name != "cpu" and not re.fullmatch(r"cuda(:\d+)?", name):
-        raise ConfigError(f"{setting}: expected cpu, cuda or cuda:N, got '{name}'")
+        raise ConfigError(f"{setting}: expected {others}cpu, cuda or cuda:N, got '{name}'")
     device = torch.device(name)
     if device.type == "cpu":
         return device

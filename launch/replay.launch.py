@@ -64,7 +64,8 @@ def settings(context):
     given = context.launch_configurations
     if given.get("params_file") or "camera_topic" in given:
         return []
-    return [SetLaunchConfiguration("params_file", bag_parameters(given["bag"], given.get("topics", "").split()))]
+    rig = (given.get("topics", "").split(), given.get("calibration", ""))
+    return [SetLaunchConfiguration("params_file", bag_parameters(given["bag"], *rig))]
 
 
 def player(context):

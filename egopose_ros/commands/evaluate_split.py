@@ -99,9 +99,9 @@ def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
     }  # fmt: skip
     told = [f"{'with' if arguments.head_pose else 'no'} head pose"]
     told += ["the wearers' heights are given"] if arguments.wearer_height else []
-    longest = max(estimator.window for estimator in estimators)
-    if longest > arguments.frames:
-        told.append(f"no window is ever full: --frames {arguments.frames}, and {longest} frames are one")
+    for subject, estimator in zip(subjects, estimators):
+        if estimator.window > arguments.frames:
+            told.append(f"no window of {subject.label} is ever full: --frames {arguments.frames}, it takes {estimator.window}")
     notes = [*told, *dict.fromkeys(w for e in estimators for w in e.warnings)]
     topics = [f"camera {view}" for view in range(clips[0].views)]
     evaluation = concluded(
@@ -119,7 +119,7 @@ def evaluate(arguments: argparse.Namespace, subjects: tuple[Contender, ...], ove
         wearer_height=arguments.wearer_height,
         rate_hz=float(arguments.rate),
         clips=len(clips),
-        motion_clips=mark_of(clip_folder()).removeprefix("_clips"),
+        motion=mark_of(clip_folder()).lstrip("_"),
     )
     return evaluation
 

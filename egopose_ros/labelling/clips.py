@@ -31,7 +31,7 @@ from egopose_ros.training.recorded import ClipMaker
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """of the clips"""
 
 

@@ -56,7 +56,7 @@ class BagPlayer:
         self._bag = bag
         self._config = config
         self._clock = node.create_publisher(Clock, "/clock", _CLOCK_QOS) if config.clock_hz else None
-        old = frozenset() if config.estimates else estimates(bag)
+        old = frozenset() if config.estimates else estimates(bag, config.await_topics)
         if old:
             node.get_logger().info(f"left out, of an estimator that ran then: {', '.join(sorted(old))}, its joints in /tf")
         tracks = [t for t in bag.tracks if t.topic not in old and not (self._clock and t.topic == "/clock")]
@@ -179,9 +179,12 @@ class BagPlayer:
                 waiting.pop()
 
 
-def estimates(bag: BagSource) -> frozenset[str]:
-    """Return the topics on which an estimator spoke while a bag was recorded; none where it holds no poses of one."""
-    poses = {track.topic for track in bag.tracks if track.kind == POSE_TYPE and not is_truth(track.topic)}
+def estimates(bag: BagSource, wanted: Sequence[str]) -> frozenset[str]:
+    """Return the topics on which an estimator spoke while a bag was recorded; none where it holds no poses of one.
+
+    Nobody's poses but ground truth are `wanted`, whatever they are called.
+    """
+    poses = {track.topic for track in bag.tracks if track.kind == POSE_TYPE and not is_truth(track.topic)} - {*wanted}
     if not poses:
         return frozenset()
     # By their names: a camera may publish beside a pose that somebody has renamed.

@@ -127,12 +127,14 @@ def effective(config: LaunchConfig, settings: Mapping[str, Leaf]) -> Config:
 
 def require_camera_topic(params_file: str, camera_topic: str) -> None:
     """ConfigError where a parameter file has topics of its own beside an argument that names one."""
+    if camera_topic == _IMAGE:
+        return
     told = {name: value for name, value in _flat(params_file).items() if name == "camera.topics"} if params_file else {}
     _require_renamed(replace(Config(), told), camera_topic)
 
 
 def _require_renamed(config: Config, camera_topic: str) -> None:
-    if camera_topic != _IMAGE and _IMAGE not in config.camera.topics:
+    if camera_topic != _IMAGE and not {_IMAGE, f"/{_IMAGE}"} & {*config.camera.topics}:
         raise ConfigError(
             f"camera_topic {camera_topic}: expected {_IMAGE} among camera.topics, which it renames, got "
             f"{', '.join(config.camera.topics)}; name it in camera.topics instead"
@@ -157,13 +159,14 @@ def bag_settings(bag: Path, topics: tuple[str, ...] = (), calibration: str = "")
     return settings
 
 
-def bag_parameters(bag: str, topics: Sequence[str] = ()) -> str:
-    """Return the path of a parameter file with the settings of `egopose run --bag --topics`; ConfigError for a bad bag.
+def bag_parameters(bag: str, topics: Sequence[str] = (), calibration: str = "") -> str:
+    """Return the path of a parameter file with the settings of `egopose run --bag`; ConfigError for a bad bag.
 
     The Python of `ros2` does not see the environment beside it, in which rosbags lies: our executables' does.
     """
     python = sys.executable if importlib.util.find_spec("rosbags") else "python3"
     chosen = ("--topics", *topics) if topics else ()
+    chosen += ("--calibration", calibration) if calibration else ()
     command = (python, "-m", "egopose_ros.cli", "run", "--bag", bag, "--settings", *chosen)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -34,8 +34,9 @@ class Notices:
             self._states[topic] = state, now_s
             self._texts[topic] = text
             last_s = self._said.get((topic, state))
+            said = last_s is not None and last_s > self._ended.get(topic, -1.0)
             goes_on = before == state and now_s - seen_s < LASTING_S
-            if goes_on or (last_s is not None and now_s - last_s < REPEAT_S):
+            if (goes_on and said) or (last_s is not None and now_s - last_s < REPEAT_S):
                 return
             self._said[topic, state] = now_s
         self._logger.warning(f"{topic}: {text}")

@@ -36,6 +36,7 @@ class HeadTrack:
         self._ring = PoseRing(self.CAPACITY)
         self._lock = FrameLock()
         self._T_body_head: dict[str, np.ndarray] = {}
+        self._unplaced = False
         self.assumption: Problem | None = None
         """what the last message had to be taken for, because TF does not tell"""
 
@@ -92,6 +93,10 @@ class HeadTrack:
         if lookup is not Lookup.FOUND:
             text = f"TF has no {wanted} -> {frame} ({lookup.value}): '{frame}' is taken to be the global frame"
             self.assumption = Problem(f"global {lookup.name}".lower(), text)
+            self._unplaced = True
+        elif self._unplaced:  # between what was taken for the global frame and what is lie poses that never were
+            self._ring.clear()
+            self._unplaced = False
         return T
 
     def _extrinsics(self, body: str) -> np.ndarray:

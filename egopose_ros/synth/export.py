@@ -59,7 +59,7 @@ class SynthConfig:
         """Return the device to render on; ConfigError for one that is not there."""
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
-        return str(devices.require(self.device))
+        return str(devices.require(self.device, others="auto, "))
 
     def load_rig(self) -> Rig | None:
         """Return the rig to film with, None where it is drawn; ConfigError where its images would not fit in memory."""
@@ -177,6 +177,7 @@ def _open_manifest(config: SynthConfig, folder: Path) -> dict[str, Any]:
         return fresh
     there = json.loads(path.read_text(encoding="utf-8"))
     old = {"world": there.get("world"), **there.get("settings", {})}
+    old["clips"] = mark_of(None) if old.get("clips") is False else old.get("clips")  # as it was said before
     new = {"world": splits.VERSION, **settings}
     different = sorted(name for name in new if old.get(name) != new[name])
     if different:

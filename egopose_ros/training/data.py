@@ -82,6 +82,13 @@ class Batch:
         known[self.teacher.taught] = self.teacher.trusted
         return known
 
+    def pin_memory(self) -> Batch:
+        """Return the batch in memory that a GPU reads on its own; what the loader calls."""
+        own = {name: value.pin_memory() for name, value in vars(self.input).items()}
+        rest = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        rest = {name: value.pin_memory() for name, value in rest.items()}
+        return dataclasses.replace(self, input=NetworkInput(**own), **rest)
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
         moved = {name: value.to(device, non_blocking=True) for name, value in vars(self.input).items()}

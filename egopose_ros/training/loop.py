@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,12 @@ class Trainer:
         self.network.encoder.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.average_head = copy.deepcopy(self.head).eval().requires_grad_(False)
+        both = [
+            pair for module, average in self._pairs
+            for pair in zip(average.state_dict().values(), module.state_dict().values())
+        ]  # fmt: skip
+        self._floats = tuple(zip(*(pair for pair in both if pair[0].is_floating_point())))
+        self._counts = [pair for pair in both if not pair[0].is_floating_point()]
         self.stage, self.step, self.bad_steps = 0, 0, 0
         self.seconds = 0.0
         self.optimizer = self._start_stage()
@@ -319,15 +325,10 @@ class Trainer:
     def _update_average(self) -> None:
         # A short memory at first, or the random start would stay in the average for long.
         decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
-        moving, goals = [], []
-        for own, average in self._pairs:
-            for value, averaged in zip(_tensors(own), _tensors(average)):
-                if value.is_floating_point():
-                    moving.append(averaged)
-                    goals.append(value)
-                else:
-                    averaged.copy_(value)
-        torch._foreach_lerp_(moving, goals, 1.0 - decay)  # one by one they take a GPU longer than its step
+        averaged, trained = self._floats
+        torch._foreach_lerp_(averaged, trained, 1.0 - decay)  # one by one they take a GPU longer than its step
+        for value, goal in self._counts:
+            value.copy_(goal)
 
     def _validation_batches(self) -> list[Batch]:
         """Return the held-out clips: whole for sequences, every sixth frame on its own for frames."""
@@ -348,12 +349,6 @@ class Trainer:
             tqdm.write(f"{self._name()} {self.step}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
 
 
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield parameters and buffers, kept or not, in the same order for the same module."""
-    yield from (parameter.data for parameter in module.parameters())
-    yield from module.buffers()
-
-
 def _is_matrix(parameter: nn.Parameter) -> bool:
     """Say whether weight decay is for it: not for norms, biases and scales, whatever axes of one they have."""
     return sum(size > 1 for size in parameter.shape) > 1
@@ -368,7 +363,7 @@ def _folded(network: nn.Module) -> nn.Module:
 
 def _resume_settings(config: RunConfig, model: Any, processes: int) -> dict[str, Any]:
     """Return what must not change between the parts of a run, as JSON gives it back."""
-    free = {"device", "threads", "loader_workers", "on_the_fly", "validate_every", "checkpoint_every", "tensorboard"}
+    free = {"weights", "device", "threads", "loader_workers", "on_the_fly", "validate_every", "checkpoint_every", "tensorboard"}
     run = {item.name: item.default for item in options(config) if item.name not in free}
     own = {f"model.{item.name}": item.default for item in options(model)}
     return json.loads(json.dumps({**run, **own, "processes": processes}))

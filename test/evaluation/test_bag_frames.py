@@ -124,6 +124,25 @@ def test_a_head_pose_is_brought_to_the_global_frame_that_is_asked_for(tmp_path: 
     assert any("TF has no elsewhere -> world" in note for note in found["elsewhere"][1])
 
 
+def test_no_pose_lies_between_two_global_frames(tmp_path: Path) -> None:
+    """What came before TF said where the head pose's frame is, is in another one than what came after."""
+    T_map_world = np.eye(4)
+    T_map_world[0, 3] = 10.0
+    with Maker(tmp_path / "bag") as maker:
+        maker.head(-0.5)
+        for index in range(8):
+            maker.image(index)
+            if index == 4:
+                moving = maker.make("tf2_msgs/msg/TFMessage", [maker.transform(stamp_at(4), "map", "world", T_map_world)])
+                maker.write("/tf", moving, stamp_at(4))
+            maker.head(index + 0.5)
+    settings = {"camera.topics": (IMAGE,), "head_pose.source": "pose", "head_pose.topic": HEAD, "head_pose.global_frame": "map"}
+    with BagReader(tmp_path / "bag") as reader:
+        poses = [item.frame.T_world_head for item in BagFrames(reader, replace(Config(), settings))]
+    shifts = [round(float(T[0, 3] - head_at(index)[0, 3]), 1) for index, T in enumerate(poses) if T is not None]
+    assert shifts == [0.0] * 4 + [10.0] * 3, "the frame between the two has no pose"
+
+
 def test_a_note_of_a_kind_comes_once(tmp_path: Path) -> None:
     with Maker(tmp_path / "bag") as maker:
         maker.image(0)

@@ -180,7 +180,7 @@ def test_what_an_estimator_said_then_is_left_out_where_one_speaks_now(live: Any,
     writer = BagWriter(tmp_path, "mcap")
     writer.types({"egopose_ros/msg/BodyPose": (MESSAGES / "BodyPose.msg").read_text()})
     empty = np.zeros(0, np.float32)
-    poses = ("/mine/pose", "/mine/pose_global", "/ground_truth/pose")
+    poses = ("/mine/pose", "/mine/pose_global", "/ground_truth/pose", "/mocap/pose")
     for topic in poses:
         writer.topic(topic, "egopose_ros/msg/BodyPose")
     strings = ("/mine/markers", "/diagnostics", "/mine/image_raw", "/other")
@@ -203,7 +203,7 @@ def test_what_an_estimator_said_then_is_left_out_where_one_speaks_now(live: Any,
     heard = {topic: live.subscribe(BodyPose, topic) for topic in poses}
     heard |= {topic: live.subscribe(String, topic) for topic in strings}
     transforms = live.subscribe(TFMessage, "/tf")
-    status, said = live.finish(play(live, path, "--no-estimates"))
+    status, said = live.finish(play(live, path, "--no-estimates", "--await-topics", "/mocap/pose"))
     assert status == 0, said
     live.until(lambda: len(transforms) == len(heard["/other"]) == len(heard["/ground_truth/pose"]) == 5)
     assert {topic for topic, messages in heard.items() if not messages} == {

@@ -197,7 +197,7 @@ def test_settings_that_do_not_fit_are_refused(settings, reason):
 
 
 def test_every_network_can_be_chosen_by_name():
-    assert next(item for item in options(NetworkConfig) if item.name == "name").choices == tuple(NETWORKS)
+    assert next(item for item in options(NetworkConfig) if item.name == "name").named_choices == tuple(NETWORKS)
 
 
 @torch.no_grad()

@@ -82,10 +82,18 @@ def test_a_notice_is_said_once_and_again_when_it_changes() -> None:
     assert logger.warning.call_args.args[0] == "image: later"
     assert [call.args[0] for call in logger.info.call_args_list] == ["image: well again"]
     assert notices.told == {"image": "later"}
+    notices.well("image")
+    for _ in range(200):  # it comes back at once, and stays
+        now[0] += 0.1
+        notices.fault("image", "empty", "for good")
+    assert logger.warning.call_args.args[0] == "image: for good", "the log must not end with 'well again'"
+    notices.well("image")
+    now[0] += REPEAT_S
+    notices.fault("image", "empty", "once more")
     for _ in range(100):  # a fault that comes and goes at 30 Hz
         notices.well("image")
         notices.fault("image", "empty", "again")
-    assert logger.warning.call_count == 3 and logger.info.call_count == 2
+    assert logger.warning.call_count == 5 and logger.info.call_count == 4
 
 
 @given(st.floats(0.5, 200.0), st.floats(0.5, 200.0), st.randoms(use_true_random=False))

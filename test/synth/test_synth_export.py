@@ -232,8 +232,8 @@ def test_other_settings_and_other_files_are_refused(tmp_path, counted):
 @pytest.mark.parametrize(
     ("device", "gpus", "complaint"),
     [
-        ("foo", 1, "device: expected cpu, cuda or cuda:N, got 'foo'"),
-        ("cuda:x", 1, "device: expected cpu, cuda or cuda:N, got 'cuda:x'"),
+        ("foo", 1, "device: expected auto, cpu, cuda or cuda:N, got 'foo'"),
+        ("cuda:x", 1, "device: expected auto, cpu, cuda or cuda:N, got 'cuda:x'"),
         ("cuda", 0, "device: expected a CUDA device for cuda, torch sees none"),
         ("cuda:1", 1, "device: expected a number below the 1 CUDA devices, got cuda:1"),
     ],

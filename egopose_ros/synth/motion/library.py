@@ -82,12 +82,12 @@ def clip_folder() -> Path | None:
 
 
 def mark_of(folder: Path | None) -> str:
-    """Return what tells the motions of a folder of clips from those of another, for names of files; '' for none.
+    """Return what tells the motions of a folder of clips from those of another, or of none, for names of files.
 
     By names and sizes: what was made with other clips is other data, and reading them all would take seconds.
     """
     if folder is None:
-        return ""
+        return "_generated"
     files = [[str(path.relative_to(folder)), path.stat().st_size] for path in _files(folder)]
     return "_clips" + hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]
 
