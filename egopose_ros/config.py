@@ -175,7 +175,9 @@ MAX_THREADS = 256
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    device: str = option("auto", "auto, cpu, cuda or cuda:N. auto takes CUDA where there is one.")
+    device: str = option(
+        "auto", "auto, cpu, cuda or cuda:N. auto takes CUDA where there is one; without one the CPU runs, with a warning."
+    )
     require_gpu: bool = option(False, "Refuse to run on the CPU.")
     precision: str = option(
         "auto", "auto: bf16 on CUDA from compute capability 8.0, fp32 elsewhere.", choices=("auto", "fp32", "bf16", "fp16")

@@ -170,8 +170,8 @@ class Cameras:
     def _check(self, view: int, message: Any, arrival_s: float) -> None:
         """Raise ImageError for an image that must not enter the window. Its stamp is judged last, and kept."""
         images.check(message)
-        size = (message.width, message.height) if hasattr(message, "encoding") else None
-        if size is not None and self.sizes is not None and size != self.sizes[view]:
+        size = images.size_of(message)
+        if self.sizes is not None and size != self.sizes[view]:
             raise ImageError(Reason.SIZE, size_text(self.sizes[view], size))
         if not self._locks[view].admits(message.header.frame_id, arrival_s):
             expected, got = self._locks[view].identity, message.header.frame_id

@@ -180,4 +180,8 @@ def shortfall(message: str, values: dict[str, str]) -> str:
     if values["poses_out"] != "0":
         return ""
     counts = [f"{name} {n}" for name, n in values.items() if name.endswith("_in") or name.startswith("rejected.")]
-    return f"expected poses, published none; at the end: {message} ({', '.join(counts)})"
+    refused = {name: int(n) for name, n in values.items() if name.startswith("rejected.")}
+    # At the end of a bag nobody publishes any more: what was refused before is what went wrong.
+    most = max(refused, key=refused.__getitem__, default="")
+    told = f"{refused[most]} times {most}" if most else f"at the end: {message}"
+    return f"expected poses, published none; {told} ({', '.join(counts)})"

@@ -132,7 +132,7 @@ class Estimator(LifecycleNode):
         self._outputs = Publishers(self, self._config, self._pipeline.skeleton)
         self.get_logger().info(
             f"{self._pipeline.network_name} on {self._pipeline.device} in {self._pipeline.precision}, "
-            f"window of {self._pipeline.window} frames; cameras on {', '.join(config.camera.topics)}"
+            f"window of {self._pipeline.window} frames; cameras on {', '.join(map(self.resolve_topic_name, config.camera.topics))}"
         )
 
     def _activate(self) -> None:

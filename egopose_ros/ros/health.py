@@ -154,6 +154,8 @@ class _Heard:
     stamp_s: float = 0.0
     size: tuple[int, int] = (0, 0)
     """width, height [px] of the newest image; of raw ones only"""
+    newest: bytes = b""
+    """the newest image; of compressed ones only"""
 
     def take(self, message: bytes) -> None:
         self.count += 1
@@ -165,6 +167,17 @@ class _Heard:
         if self.raw:
             height, width = struct.unpack_from(order + "II", message, (16 + length + 3) // 4 * 4)
             self.size = width, height
+        else:
+            self.newest = message
+
+
+def _compressed_size(message: bytes) -> tuple[int, int]:
+    from rclpy.serialization import deserialize_message
+    from sensor_msgs.msg import CompressedImage
+
+    from egopose_ros.ros import images
+
+    return images.size_of(deserialize_message(message, CompressedImage))
 
 
 @dataclass
@@ -266,10 +279,9 @@ class Graph:
             if heard is None or not heard.count:
                 continue
             expected = f"{'x'.join(map(str, camera.size))} images of camera '{camera.name}'"
-            if not heard.raw:
-                yield Finding("calibration", Status.NOTE, f"{name}: the size of compressed images is not looked at")
-            elif heard.size != camera.size:
-                text = f"{name}: expected {expected}, got {'x'.join(map(str, heard.size))}"
+            size = heard.size if heard.raw else _compressed_size(heard.newest)
+            if size != camera.size:
+                text = f"{name}: expected {expected}, got {'x'.join(map(str, size))}"
                 mend = "calibrate the camera at the size that it publishes, or have it publish the calibrated one"
                 yield Finding("calibration", Status.WRONG, text, mend)
             else:

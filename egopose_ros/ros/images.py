@@ -141,9 +141,16 @@ def _check_compressed(message: Any) -> None:
         raise ImageError(Reason.ENCODING, f"expected JPEG or PNG data, got '{message.format}' beginning {head.hex()}")
     if not whole:
         raise ImageError(Reason.TRUNCATED, f"expected a whole file, got {len(data)} bytes without its end marker")
-    width, height = _png_size(data) if head == b"\x89PNG" else _jpeg_size(data)
+    width, height = size_of(message)
     if not 0 < width * height <= MAX_PIXELS:
         raise ImageError(Reason.UNDECODABLE, f"expected up to {MAX_PIXELS} pixels, got a header of {width}x{height}")
+
+
+def size_of(message: Any) -> tuple[int, int]:
+    """Return (width, height) that a raw image, or the header of a compressed one, says; zeros where it says none."""
+    if hasattr(message, "encoding"):
+        return message.width, message.height
+    return _png_size(message.data) if bytes(message.data[:4]) == b"\x89PNG" else _jpeg_size(message.data)
 
 
 def _png_size(data: Any) -> tuple[int, int]:

@@ -110,8 +110,10 @@ class Inference:
                     raise ImageError(Reason.SIZE, size_text(size, image.shape[1::-1]))
             except ImageError as error:
                 self._statistics.rejected(error.reason.value)
-                self._notices.fault(topic.name, error.reason.value, str(error))
+                # Not the topic's own fault: that is over with each image that looks well on arrival.
+                self._notices.fault(f"{topic.name} decoding", error.reason.value, str(error))
                 return None
+            self._notices.well(f"{topic.name} decoding")
             pixels.append(image)
         T_world_head, lookup = self._head_pose.at(capture.stamp_ns)
         self._head_pose.report(lookup)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egopose_ros.ros.images import ENCODINGS, ImageError, Reason, check, decode
+from egopose_ros.ros.images import ENCODINGS, ImageError, Reason, check, decode, size_of
 
 HEIGHT, WIDTH = 8, 12
 
@@ -137,3 +137,13 @@ def test_noise_is_refused_with_a_reason(noise: bytes, head: bytes, ended: bool) 
     content = head + noise + (b"\xff\xd9" if ended else b"") + (b"IEND" if ended else b"")
     with pytest.raises(ImageError):
         decode(compressed(content))
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+@pytest.mark.parametrize("shape", [(48, 64), (33, 47, 3)])
+def test_the_size_is_known_before_an_image_is_decoded(extension: str, shape: tuple[int, ...]) -> None:
+    """A size that is not the calibrated one is then refused on arrival, and stays a fault of its topic."""
+    data = cv2.imencode(extension, np.zeros(shape, np.uint8))[1].ravel()
+    message = SimpleNamespace(format=extension[1:], data=data)
+    check(message)
+    assert size_of(message) == decode(message).shape[1::-1] == (shape[1], shape[0])
