@@ -34,7 +34,8 @@ def mpjpe(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def pa_mpjpe(predicted: np.ndarray, truth: np.ndarray, *, scale: bool = True) -> np.ndarray:
     """Return the error (...) of each frame after the Procrustes alignment of its prediction to its truth.
 
-    NaN with fewer than three known joints, which any pose can be laid upon. `scale=False` aligns rigidly: the variant that some papers of the field report.
+    NaN with fewer than three known joints, which any pose can be laid upon. `scale=False` aligns rigidly: the variant
+    that some papers of the field report.
     """
     predicted = np.asarray(predicted, np.float64)
     joint_errors(predicted, truth)

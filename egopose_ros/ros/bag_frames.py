@@ -18,7 +18,7 @@ from egopose_ros.ros.bag_reader import BagError, BagReader, Recorded
 from egopose_ros.ros.bag_settings import HEAD_POSES, IMAGE_TYPES, IMU_TYPE
 from egopose_ros.ros.images import ImageError, Reason
 from egopose_ros.ros.stamps import FrameLock, StampGate, Verdict, to_ns
-from egopose_ros.ros.tracks import ALIVE_S, HeadTrack, ImuTrack
+from egopose_ros.ros.tracks import ALIVE_S, HeadTrack, ImuTrack, mounting
 from egopose_ros.ros.transform_tree import TransformTree
 from egopose_ros.structs import Frame
 from egopose_ros.window.ring import Lookup, Matcher
@@ -106,12 +106,10 @@ class BagFrames:
             return None
         first = self.bag.first(self.topics[0])
         frame = self._config.camera.frame_id or (first.header.frame_id if first is not None else "") or "camera"
-        T, lookup = self.tree.lookup(settings.head_frame, frame, None, 0)
-        if lookup is Lookup.FOUND:
-            return T
-        text = f"TF has no {settings.head_frame} -> {frame} ({lookup.value}): the camera is taken to be at its nominal place"
-        self.notes["extrinsics"] = text
-        return None
+        T_head_camera, assumption = mounting(self.tree, settings.head_frame, frame)
+        if assumption is not None:
+            self.notes["extrinsics"] = assumption.text
+        return T_head_camera
 
     def camera_infos(self) -> list[dict[str, Any]]:
         """Return the first CameraInfo of each camera as the arguments of `pipeline.rig_from_camera_info`.

@@ -16,6 +16,7 @@ from egopose_ros.ros.cameras import Cameras
 from egopose_ros.ros.notices import Notices
 from egopose_ros.ros.tf_tree import Tf2Buffer, TfTree
 from egopose_ros.ros.topics import SILENCE_S
+from egopose_ros.ros.tracks import mounting
 from egopose_ros.window.ring import Lookup
 
 
@@ -101,11 +102,9 @@ class RigSource:
         frame = self._cameras.frame_id() or (self._infos[0].header.frame_id if self._infos else None)
         if self._tree is None or frame is None:
             return False
-        head = self._config().head_pose.head_frame
-        T_head_first, lookup = self._tree.lookup(head, frame, None, 0)
-        if lookup is not Lookup.FOUND:
-            text = f"TF has no {head} -> {frame} ({lookup.value}): the camera is taken to be at its nominal place"
-            self._notices.fault("extrinsics", lookup.name.lower(), text)
+        T_head_first, assumption = mounting(self._tree, self._config().head_pose.head_frame, frame)
+        if assumption is not None:
+            self._notices.fault("extrinsics", *assumption)
             return False
         self._rig = self._rig.placed(T_head_first)
         self._placed = True

@@ -24,6 +24,20 @@ class Problem(NamedTuple):
     text: str
 
 
+def asked(tree: Any, target: str, source: str) -> tuple[np.ndarray, Lookup]:
+    """Return T_target_source by the newest transforms; the identity unless FOUND, without a tree unconnected."""
+    return (np.eye(4), Lookup.UNCONNECTED) if tree is None else tree.lookup(target, source, None, 0)
+
+
+def mounting(tree: Any, head: str, camera: str) -> tuple[np.ndarray | None, Problem | None]:
+    """Return T_head_camera by TF, or None and what is assumed in its place."""
+    T, lookup = asked(tree, head, camera)
+    if lookup is Lookup.FOUND:
+        return T, None
+    text = f"TF has no {head} -> {camera} ({lookup.value}): the camera is taken to be at its nominal place"
+    return None, Problem(lookup.name.lower(), text)
+
+
 class HeadTrack:
     """T_world_head from odometry, pose or pose-with-covariance messages."""
 
@@ -87,9 +101,7 @@ class HeadTrack:
         wanted = self._settings.global_frame.lstrip("/")
         if not frame or wanted in ("", frame):
             return np.eye(4)
-        T, lookup = np.eye(4), Lookup.UNCONNECTED
-        if self._tree is not None:
-            T, lookup = self._tree.lookup(wanted, frame, None, 0)
+        T, lookup = asked(self._tree, wanted, frame)
         if lookup is not Lookup.FOUND:
             text = f"TF has no {wanted} -> {frame} ({lookup.value}): '{frame}' is taken to be the global frame"
             self.assumption = Problem(f"global {lookup.name}".lower(), text)
@@ -105,7 +117,7 @@ class HeadTrack:
         if self._tree is None or body in ("", head):
             return np.eye(4)
         if body not in self._T_body_head:
-            T, lookup = self._tree.lookup(body, head, None, 0)
+            T, lookup = asked(self._tree, body, head)
             if lookup is not Lookup.FOUND:
                 text = f"TF has no {body} -> {head} ({lookup.value}): '{body}' is taken to be the head frame"
                 self.assumption = Problem(lookup.name, text)
@@ -167,9 +179,7 @@ class ImuTrack:
         """Return R_head_imu by TF; the identity where TF does not know it."""
         self.assumption = None
         if frame not in self._R_head_imu:
-            T, lookup = np.eye(4), Lookup.UNCONNECTED
-            if self._tree is not None:
-                T, lookup = self._tree.lookup(self._head, frame, None, 0)
+            T, lookup = asked(self._tree, self._head, frame)
             if lookup is not Lookup.FOUND:
                 text = f"TF has no {self._head} -> '{frame}' ({lookup.value}): its axes are taken to be those of the head"
                 self.assumption = Problem(lookup.name.lower(), text)

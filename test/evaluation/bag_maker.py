@@ -115,6 +115,11 @@ class Maker:
             message = self.make(KINDS[IMAGE], header, SIZE, SIZE, "rgb8", 0, 3 * SIZE, pixels.ravel())
             self.write(topic, message, stamp_ns, KINDS[IMAGE])
 
+    def tf(self, index: int, parent: str, child: str, T: np.ndarray, topic: str = "/tf_static") -> None:
+        """Write a transform at the time of a frame."""
+        message = self.make(KINDS[topic], [self.transform(stamp_at(index), parent, child, T)])
+        self.write(topic, message, stamp_at(index))
+
     def head(self, index: float) -> None:
         """Write a head pose a millisecond before the time of a frame."""
         T, stamp_ns = head_at(index), stamp_at(0) + round(index * STEP_NS)

@@ -83,8 +83,7 @@ def test_a_rig_sits_where_static_tf_has_it(tmp_path: Path, asked: bool) -> None:
     """As for the live node: else the network would get gravity and motion in another frame, or none at all."""
     T_head_eye = head_at(7)
     with Maker(tmp_path / "bag") as maker:
-        static = maker.make("tf2_msgs/msg/TFMessage", [maker.transform(stamp_at(0), "head", "eye", T_head_eye)])
-        maker.write("/tf_static", static, stamp_at(0))
+        maker.tf(0, "head", "eye", T_head_eye)
         maker.image(0)
         maker.head(0)
     calibration.save(Rig((RigCamera("eye", CANONICAL),), head_known=False), tmp_path / "rig.yaml")
@@ -105,8 +104,7 @@ def test_a_rig_sits_where_static_tf_has_it(tmp_path: Path, asked: bool) -> None:
 def test_a_head_pose_is_brought_to_the_global_frame_that_is_asked_for(tmp_path: Path) -> None:
     T_map_world = head_at(30)
     with Maker(tmp_path / "bag") as maker:
-        static = maker.make("tf2_msgs/msg/TFMessage", [maker.transform(stamp_at(0), "map", "world", T_map_world)])
-        maker.write("/tf_static", static, stamp_at(0))
+        maker.tf(0, "map", "world", T_map_world)
         maker.image(0)
         maker.head(0)
         maker.image(1)
@@ -133,8 +131,7 @@ def test_no_pose_lies_between_two_global_frames(tmp_path: Path) -> None:
         for index in range(8):
             maker.image(index)
             if index == 4:
-                moving = maker.make("tf2_msgs/msg/TFMessage", [maker.transform(stamp_at(4), "map", "world", T_map_world)])
-                maker.write("/tf", moving, stamp_at(4))
+                maker.tf(4, "map", "world", T_map_world, "/tf")
             maker.head(index + 0.5)
     settings = {"camera.topics": (IMAGE,), "head_pose.source": "pose", "head_pose.topic": HEAD, "head_pose.global_frame": "map"}
     with BagReader(tmp_path / "bag") as reader:

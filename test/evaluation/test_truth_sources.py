@@ -164,8 +164,7 @@ def test_topics_give_what_was_written(source: str, tmp_path: Path) -> None:
 
 def test_truth_below_a_frame_that_tf_connects_with_the_camera(tmp_path: Path) -> None:
     with Maker(tmp_path / "bag") as maker:
-        static = maker.make("tf2_msgs/msg/TFMessage", [maker.transform(stamp_at(0), "head", "eye", T_HEAD_CAMERA)])
-        maker.write("/tf_static", static, stamp_at(0))
+        maker.tf(0, "head", "eye", T_HEAD_CAMERA)
         maker.image(0)
     with BagReader(tmp_path / "bag") as reader:
         frames = BagFrames(reader, replace(Config(), {"camera.topics": (IMAGE,)}))

@@ -119,8 +119,7 @@ def test_a_head_pose_without_tf_becomes_tf(tmp_path: Path, tf: tuple[str, ...], 
         maker.image(0)
         maker.head(0)
         for topic in tf:
-            row = maker.transform(stamp_at(0), "map", "base", head_at(0))
-            maker.write(topic, maker.make("tf2_msgs/msg/TFMessage", [row]), stamp_at(0))
+            maker.tf(0, "map", "base", head_at(0), topic)
     with BagReader(tmp_path / "bag") as reader:
         config = replace(Config(), estimator_settings(reader))
     assert (config.head_pose.source, config.tf.head_pose) == ("pose", published)
